@@ -1,0 +1,1 @@
+"""Fusion's command line, and the client for programs in :mod:`fusionctl.client`."""

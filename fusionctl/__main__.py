@@ -1,0 +1,5 @@
+"""`python -m fusionctl`."""
+
+from fusionctl.cli import main
+
+main()

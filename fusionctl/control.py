@@ -1,0 +1,78 @@
+"""Asks a supervisor over its control socket, blocking: without an event loop a command starts in half the
+time.
+
+`Client` does the same for programs, on their loop; the commands of one question and one answer come here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from fusiond.errors import ProtocolMismatch
+from fusiond.protocol.envelope import Ack, AnyHeader, Failure, Refusal, Reply, Request, encode, to_client
+
+_SLICE = (
+    100  # milliseconds; time is counted in slices, so that our own suspension is not taken for their silence
+)
+
+
+def ask(
+    socket: Path, verb: str, body: bytes = b"", *, timeout: float | None = None, end: int = -1
+) -> bytes | None:
+    """The reply's body. None if none came within `timeout` seconds, or before `end` (a pidfd) became
+    readable.
+
+    Raises the `FusionError` that the supervisor answers, or `ProtocolMismatch`.
+    """
+    id = os.urandom(16)
+    context = zmq.Context()
+    try:
+        dealer = context.socket(zmq.DEALER)
+        dealer.setsockopt(zmq.LINGER, 100)
+        dealer.setsockopt(zmq.RECONNECT_IVL, 5)
+        dealer.connect(f"ipc://{socket}")
+        dealer.send_multipart([encode(Request(id=id, service="supervisor", verb=verb)), body])
+        return _await(dealer, id, timeout, end)
+    finally:
+        context.destroy(linger=100)
+
+
+def _await(dealer: zmq.Socket[bytes], id: bytes, timeout: float | None, end: int) -> bytes | None:
+    end_fd = end
+    poller = zmq.Poller()
+    poller.register(dealer, zmq.POLLIN)
+    if end >= 0:
+        poller.register(end, zmq.POLLIN)
+    slices = None if timeout is None else max(1, round(timeout * 1000 / _SLICE))
+    while slices is None or slices > 0:
+        ready = dict(poller.poll(_SLICE))
+        if dealer in ready:
+            frames = dealer.recv_multipart()
+            if len(frames) == 2 and (answer := _answer(frames[0], frames[1], id)) is not None:
+                dealer.send_multipart([encode(Ack([id])), b""])
+                return answer
+        elif end in ready:  # it ended; what it said last may still be on its way through libzmq
+            end, slices = -1, 1
+            poller.unregister(end_fd)
+        elif slices is not None:
+            slices -= 1
+    return None
+
+
+def _answer(frame: bytes, body: bytes, id: bytes) -> bytes | None:
+    """The body of the reply to `id`, None for anything else."""
+    try:
+        header: AnyHeader = to_client.decode(frame)
+    except msgspec.DecodeError as error:
+        raise ProtocolMismatch(
+            f"the daemon's answer is not understood: {error}", advice="restart it: fusionctl stop"
+        ) from None
+    if isinstance(header, Refusal):
+        raise Failure(id, header.code, header.message).error()
+    if isinstance(header, Failure) and header.id == id:
+        raise header.error()
+    return body if isinstance(header, Reply) and header.id == id else None

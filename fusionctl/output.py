@@ -1,0 +1,38 @@
+"""Where output goes, and what the place can show: a terminal is drawn on, a pipe gets plain text."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+
+import click
+import msgspec
+
+from fusionctl.render import Paint, coloured, plain
+
+
+def on_terminal() -> bool:
+    """Standard output is a terminal that understands being drawn on."""
+    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def painter() -> Paint:
+    """Colour on a terminal, unless `NO_COLOR` is set (https://no-color.org)."""
+    return coloured if on_terminal() and not os.environ.get("NO_COLOR") else plain
+
+
+def put(lines: Iterable[str]) -> None:
+    """The answer, on standard output."""
+    for line in lines:
+        click.echo(line, color=True)
+
+
+def put_json(document: object) -> None:
+    """One JSON document on a line of its own."""
+    click.echo(msgspec.json.encode(document).decode())
+
+
+def complain(line: str) -> None:
+    """One line about what is wrong, on standard error."""
+    click.echo(f"error: {line}", err=True)

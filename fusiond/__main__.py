@@ -1,0 +1,42 @@
+"""`fusiond`: the daemon in the foreground."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from fusiond import __version__
+from fusiond.errors import FusionError
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fusiond")
+@click.option("--home", type=click.Path(path_type=Path), help="Keep everything below this folder (FUSION_HOME).")
+def command(home: Path | None) -> None:
+    """Runs Fusion's daemon in the foreground until SIGTERM or Ctrl-C.
+
+    SIGHUP reloads the configuration. Usually nobody calls this by hand: `fusionctl start` does, and so does systemd.
+
+    Example: fusiond --home ~/fusion
+    """
+    from fusiond import daemon
+
+    sys.exit(daemon.main(None if home is None else str(home)))
+
+
+def main() -> None:
+    """The entry point: an error is one line and its exit code."""
+    try:
+        command(prog_name="fusiond")
+    except FusionError as error:
+        if os.environ.get("FUSION_DEBUG") == "1":
+            raise
+        click.echo(f"fusiond: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

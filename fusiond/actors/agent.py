@@ -1,0 +1,229 @@
+"""The agent actor: conversations. History and record come from the store, answers from a model.
+
+The prompt is recorded before a model is asked, the answer before the reply is sent. A stream that breaks is
+continued from the text that has come so far. An answer cut short, by the person or by an error, is kept and
+marked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextlib import suppress
+
+import msgspec
+
+from fusiond.actors.base import Actor, Call, Port
+from fusiond.errors import BadRequest, Busy, Interrupted, NotFound, UsageError
+from fusiond.protocol.chat import (
+    ChatChunk,
+    ChatReply,
+    ChatRequest,
+    Completion,
+    CompletionChunk,
+    CompletionRequest,
+    Message,
+    Usage,
+)
+from fusiond.protocol.sessions import BeginTurn, Conversation, FinishTurn, TurnAnswer
+
+log = logging.getLogger(__name__)
+
+_RECORDING = 10.0  # seconds the store has to record an answer, whatever the request's own deadline
+_PARTING = 0.5  # seconds a cancelled call waits for its record; the record itself goes on
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_request = msgspec.msgpack.Decoder(ChatRequest).decode
+_decode_conversation = msgspec.msgpack.Decoder(Conversation).decode
+_decode_chunk = msgspec.msgpack.Decoder(CompletionChunk).decode
+_decode_completion = msgspec.msgpack.Decoder(Completion).decode
+
+
+class AgentConfig(msgspec.Struct, frozen=True):
+    """`most_asks`: how often one call asks for an answer whose stream keeps breaking."""
+
+    most_asks: int = 10
+
+
+class Telling:
+    """An answer on its way: the text that the asker holds, kept in step with the chunks sent.
+
+    `asked`: how often a model has been asked for it, by earlier tries of the same request too.
+    """
+
+    def __init__(self, call: Call, session: str, text: str, asked: int) -> None:
+        self._call = call
+        self._session = session
+        self._introduced = False
+        self.text = text
+        self.asked = asked
+
+    def piece(self, text: str, *, reset: bool = False) -> None:
+        """Tells the next piece; with `reset` the answer begins anew with it."""
+        if not text and not reset:
+            return
+        self.text = text if reset else self.text + text
+        session = "" if self._introduced else self._session
+        self._introduced = True
+        self._call.emit(_encode(ChatChunk(text=text, reset=reset, session=session, asked=self.asked)))
+
+    def settle(self, whole: str) -> None:
+        """Tells what is missing of the whole answer, so that the chunks always add up to it."""
+        if whole.startswith(self.text):
+            self.piece(whole[len(self.text) :])
+        else:
+            self.piece(whole, reset=True)
+
+
+class Agent(Actor):
+    """Serves `chat`."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self._most_asks = config.most_asks
+        self._recordings: set[asyncio.Task[None]] = set()
+        self.verbs = {"chat": self._chat}
+
+    async def setup(self, port: Port) -> None:
+        self._port = port
+
+    async def teardown(self) -> None:
+        if self._recordings:
+            await asyncio.wait(self._recordings)
+
+    async def _chat(self, call: Call) -> bytes:
+        request = _checked(call)
+        conversation = await self._begin(call, request)
+        # every attempt of the router's but this one may have asked a model before its process died
+        telling = Telling(call, conversation.session, request.prefix, request.asked + call.attempt - 1)
+        answer = conversation.answer
+        if answer is None:
+            answer = await self._answer(call, request, conversation, telling)
+        else:
+            telling.settle(answer.text)
+        return _encode(_reply(conversation.session, answer))
+
+    async def _begin(self, call: Call, request: ChatRequest) -> Conversation:
+        turn = BeginTurn(
+            turn=call.id.hex(),
+            prompt=request.prompt,
+            session=request.session,
+            last=request.last,
+            system=request.system,
+            model=request.model,
+            uid=call.uid,
+        )
+        body = await self._port.request("store", "sessions.begin", _encode(turn), timeout=call.remaining)
+        return _decode_conversation(body)
+
+    async def _answer(
+        self, call: Call, request: ChatRequest, conversation: Conversation, telling: Telling
+    ) -> TurnAnswer:
+        """Asks for the answer, tells it and records it."""
+        wanted = _wanted(request, conversation)
+        turn, session = call.id.hex(), conversation.session
+        try:
+            completion = await self._complete(call, wanted, telling)
+        except (Exception, asyncio.CancelledError):
+            if telling.text:
+                cut = TurnAnswer(
+                    text=telling.text, model=wanted.model, attempts=telling.asked, complete=False
+                )
+                await self._part(self._record(FinishTurn(turn=turn, session=session, answer=cut)))
+            raise
+        telling.settle(completion.text)
+        answer = TurnAnswer(
+            text=completion.text,
+            model=completion.model,
+            finish_reason=completion.finish_reason,
+            input_tokens=completion.usage.input_tokens,
+            output_tokens=completion.usage.output_tokens,
+            attempts=telling.asked,
+        )
+        # shielded: an answer that is whole is recorded even if the person leaves at this very moment
+        await asyncio.shield(self._keep(self._record(FinishTurn(turn=turn, session=session, answer=answer))))
+        return answer
+
+    async def _complete(self, call: Call, wanted: CompletionRequest, telling: Telling) -> Completion:
+        """The whole answer. A stream that breaks is continued from the text so far."""
+        for _ in range(self._most_asks):
+            telling.asked += 1
+            ask = msgspec.structs.replace(wanted, prefix=telling.text)
+            with suppress(Interrupted):
+                completion = await self._stream(call, ask, telling)
+                telling.asked += completion.asked - 1
+                return completion
+            log.info("the answer to %s broke off after %d characters", call.id.hex(), len(telling.text))
+        raise Busy(
+            f"the answer broke off {self._most_asks} times; what came is kept in the session",
+            advice="try again; fusionctl health shows what keeps dying",
+        )
+
+    async def _stream(self, call: Call, ask: CompletionRequest, telling: Telling) -> Completion:
+        stream = self._port.stream("llm", "complete", _encode(ask), timeout=call.remaining)
+        try:
+            async for chunk in stream:
+                piece = _decode_chunk(chunk)
+                telling.piece(piece.text, reset=piece.reset)
+            return _decode_completion(await stream.result())
+        except BaseException:
+            stream.cancel()
+            raise
+
+    async def _record(self, turn: FinishTurn) -> None:
+        await self._port.request("store", "sessions.finish", _encode(turn), timeout=_RECORDING)
+
+    def _keep(self, recording: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        """`recording` as a task that outlives the call it belongs to."""
+        task = asyncio.ensure_future(recording)
+        self._recordings.add(task)
+        task.add_done_callback(self._recorded)
+        return task
+
+    def _recorded(self, task: asyncio.Task[None]) -> None:
+        self._recordings.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("an answer could not be recorded: %s", error)
+
+    async def _part(self, recording: Coroutine[object, object, None]) -> None:
+        """Records what came of an answer; its own failure must not hide why the answer was cut short."""
+        await asyncio.wait({self._keep(recording)}, timeout=_PARTING)
+
+
+def create(config: bytes) -> Agent:
+    """The agent for an `AgentConfig`."""
+    return Agent(msgspec.msgpack.decode(config, type=AgentConfig))
+
+
+def _checked(call: Call) -> ChatRequest:
+    try:
+        request = _decode_request(call.body)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"chat does not understand its request: {error}") from error
+    if not request.prompt.strip():
+        raise UsageError("the message is empty", advice="say something")
+    if request.agent:
+        raise NotFound(f'there is no agent "{request.agent}"', advice="see: fusionctl agents list")
+    return request
+
+
+def _wanted(request: ChatRequest, conversation: Conversation) -> CompletionRequest:
+    """What to ask a model: this request in its conversation, in the model it names or the one used last."""
+    system = [Message("system", conversation.system)] if conversation.system else []
+    return CompletionRequest(
+        messages=system + conversation.messages,
+        model=request.model or conversation.model,
+        options=request.options,
+        schema=request.schema,
+    )
+
+
+def _reply(session: str, answer: TurnAnswer) -> ChatReply:
+    return ChatReply(
+        text=answer.text,
+        model=answer.model,
+        session=session,
+        finish_reason=answer.finish_reason,
+        usage=Usage(answer.input_tokens, answer.output_tokens),
+        attempts=answer.attempts,
+    )

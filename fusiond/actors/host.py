@@ -1,0 +1,274 @@
+"""Connects an actor: registers it at the router, feeds it calls, keeps its replies until they are acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from fusiond.actors.base import Actor, Handler
+from fusiond.actors.life import Life
+from fusiond.errors import BadRequest, Busy, Cancelled, FusionError
+from fusiond.protocol.envelope import (
+    Ack,
+    Cancel,
+    Chunk,
+    Failure,
+    Held,
+    Refusal,
+    Register,
+    Reply,
+    Request,
+    Started,
+    Welcome,
+    encode,
+    failure,
+    to_actor,
+)
+from fusiond.protocol.lifeline import Assign, Drain, Loading, Promote, Ready
+from fusiond.transport.requester import Pending, Requests
+from fusiond.transport.sockets import Dealer
+
+log = logging.getLogger(__name__)
+
+_ALONE = 1.0  # seconds to wait for the router's welcome before being ready without it
+_KEEP = 60.0  # seconds an answer is kept for an acknowledgement that does not come
+
+
+class Serving:
+    """A call being served, and its reply until it is acknowledged; what the handler sees as `Call`."""
+
+    __slots__ = ("_due", "_host", "attempt", "body", "chunks", "ended_at", "id", "task", "terminal", "uid", "verb")
+
+    def __init__(self, host: Host, header: Request, body: bytes) -> None:
+        self._host = host
+        self.id = header.id
+        self.verb = header.verb
+        self.uid = header.uid
+        self.body = body
+        self.attempt = header.attempt
+        self._due = host.loop.time() + header.timeout_ms / 1000 if header.timeout_ms else None
+        self.chunks: list[bytes] = []
+        self.terminal: tuple[bytes, bytes] | None = None
+        self.ended_at = 0.0
+        self.task: asyncio.Task[bytes] | None = None
+
+    @property
+    def remaining(self) -> float | None:
+        return None if self._due is None else max(0.0, self._due - self._host.loop.time())
+
+    def emit(self, chunk: bytes) -> None:
+        if self.terminal is None:
+            self.chunks.append(chunk)
+            self._host.send(encode(Chunk(self.id, len(self.chunks) - 1)), chunk)
+
+    def replay(self, offset: int) -> None:
+        """Sends again what the asker has not: chunks from `offset` on, and the end if there is one."""
+        for number in range(offset, len(self.chunks)):
+            self._host.send(encode(Chunk(self.id, number)), self.chunks[number])
+        if self.terminal is not None:
+            self._host.send(*self.terminal)
+
+    def end(self, result: bytes | FusionError) -> None:
+        """The one terminal reply."""
+        if self.terminal is not None:
+            return
+        if isinstance(result, FusionError):
+            self.terminal = encode(failure(self.id, result, self.attempt)), b""
+        else:
+            self.terminal = encode(Reply(self.id, self.attempt, len(self.chunks))), result
+        self.ended_at = self._host.loop.time()
+        self.body = b""
+        self._host.send(*self.terminal)
+
+
+class Host:
+    """One actor's connection to the tree; what the actor sees as `Port`."""
+
+    def __init__(self, actor: Actor, assign: Assign, lifeline: socket.socket) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.name = assign.name
+        self._generation = assign.generation
+        self._assign = assign
+        self._actor = actor
+        self._verbs: dict[str, Handler] = {"ping": lambda call: call.body, **actor.verbs}
+        self._serving: dict[bytes, Serving] = {}
+        self._running = 0
+        self._welcomed = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._draining = False
+        self._promoted = asyncio.Event()
+        self._dealer: Dealer | None = None
+        self._requests = Requests(self.send)
+        self._life = Life(lifeline, assign.heartbeat_interval_ms, self._word)
+        self._life.in_flight = lambda: self._running
+
+    async def run(self) -> None:
+        """Sets the actor up, serves until drained. Raises what the actor's `setup` raises."""
+        await self._actor.setup(self)
+        if self._assign.standby:
+            self._life.say(Ready())
+            await asyncio.wait({asyncio.ensure_future(e.wait()) for e in (self._promoted, self._drained)},
+                               return_when=asyncio.FIRST_COMPLETED)
+        if not self._draining:
+            self._connect()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._welcomed.wait(), _ALONE)
+            self._life.say(Ready())
+            self.loop.call_later(_KEEP, self._sweep)
+            await self._drained.wait()
+        await self._actor.teardown()
+        if self._dealer is not None:
+            self._dealer.close(linger_ms=200)
+
+    # --- Port --------------------------------------------------------------------------------------------------------
+
+    async def request(
+        self, service: str, verb: str, body: bytes, *, timeout: float | None = None, repeatable: bool = True
+    ) -> bytes:
+        return await self._requests.open(service, verb, body, timeout, repeatable, None).result()
+
+    def stream(
+        self, service: str, verb: str, body: bytes, *, timeout: float | None = None, repeatable: bool = True
+    ) -> Pending:
+        return self._requests.open(service, verb, body, timeout, repeatable, None)
+
+    async def loading(self) -> None:
+        self._life.say(Loading())
+        await asyncio.sleep(0)
+
+    def loaded(self) -> None:
+        self._life.say(Ready())
+
+    # --- connection --------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        identity = f"{self.name}#{self._generation}".encode()
+        self._dealer = Dealer(self._assign.actors_endpoint, identity, self._deliver, self._register)
+
+    def _register(self) -> None:
+        self._welcomed.clear()
+        holds = [Held(id, serving.terminal is not None) for id, serving in self._serving.items()]
+        self.send(encode(Register(self.name, self._generation, holds)), b"")
+
+    def send(self, header: bytes, body: bytes) -> bool:
+        return self._dealer is not None and self._dealer.send(header, body)
+
+    def _deliver(self, frame: bytes, body: bytes) -> None:
+        try:
+            header = to_actor.decode(frame)
+        except msgspec.DecodeError:
+            log.exception("the router sent what is no message")
+            return
+        if isinstance(header, Request):
+            self._request(header, body)
+        elif isinstance(header, Ack):
+            self._forget(header.ids)
+        elif isinstance(header, Cancel):
+            self._cancel(header.id)
+        elif isinstance(header, Welcome):
+            self._welcomed.set()
+            self._requests.resend()
+        elif isinstance(header, Refusal):
+            log.error("the router refuses us: %s", header.message)
+        elif isinstance(header, Chunk | Reply | Failure):
+            self._requests.deliver(header, body)
+
+    # --- serving -----------------------------------------------------------------------------------------------------
+
+    def _request(self, header: Request, body: bytes) -> None:
+        self._forget(header.acks)
+        if known := self._serving.get(header.id):
+            known.replay(header.offset)
+            return
+        serving = self._serving[header.id] = Serving(self, header, body)
+        handler = self._verbs.get(header.verb)
+        if handler is None:
+            serving.end(BadRequest(f"{header.service} has no verb {header.verb!r}"))
+        elif self._draining:
+            serving.end(Busy(f"{self.name} is on its way down", retry_after=0.1))
+        else:
+            self._handle(serving, handler, header.repeatable)
+
+    def _handle(self, serving: Serving, handler: Handler, repeatable: bool) -> None:
+        if not repeatable:
+            self.send(encode(Started(serving.id)), b"")
+        try:
+            outcome = handler(serving)
+        except Exception as error:
+            serving.end(_translated(error, serving))
+            return
+        if isinstance(outcome, bytes):
+            self._life.progress += 1
+            serving.end(outcome)
+            return
+        if repeatable:
+            self.send(encode(Started(serving.id)), b"")
+        self._running += 1
+        serving.task = self.loop.create_task(_awaited(outcome))
+        serving.task.add_done_callback(lambda task: self._done(serving, task))
+
+    def _done(self, serving: Serving, task: asyncio.Task[bytes]) -> None:
+        self._running -= 1
+        self._life.progress += 1
+        if task.cancelled():
+            serving.end(Cancelled("cancelled"))
+        elif error := task.exception():
+            serving.end(_translated(error, serving))
+        else:
+            serving.end(task.result())
+        if self._draining and not self._running:
+            self._drained.set()
+
+    def _cancel(self, id: bytes) -> None:
+        serving = self._serving.get(id)
+        if serving is None:
+            self.send(encode(failure(id, Cancelled("cancelled"))), b"")
+            return
+        serving.end(Cancelled("cancelled"))  # confirms at once; the task may still have something to record
+        if serving.task is not None:
+            serving.task.cancel()
+
+    def _forget(self, ids: list[bytes]) -> None:
+        for id in ids:
+            if (serving := self._serving.get(id)) is not None and serving.terminal is not None:
+                del self._serving[id]
+
+    def _sweep(self) -> None:
+        old = self.loop.time() - _KEEP
+        self._forget([id for id, serving in self._serving.items() if serving.terminal and serving.ended_at < old])
+        self.loop.call_later(_KEEP, self._sweep)
+
+    # --- the supervisor's words --------------------------------------------------------------------------------------
+
+    def _word(self, word: Any) -> None:
+        if isinstance(word, Drain):
+            self._draining = True
+            if not self._running:
+                self._drained.set()
+        elif isinstance(word, Promote):
+            self.name, self._generation = word.name, word.generation
+            self._promoted.set()
+
+
+async def _awaited(outcome: Awaitable[bytes]) -> bytes:
+    return await outcome
+
+
+def _translated(error: BaseException, serving: Serving) -> FusionError:
+    if isinstance(error, FusionError):
+        return error
+    log.error("%s failed", serving.verb, exc_info=error)
+    return FusionError(f"internal error: {type(error).__name__}: {error}", advice="see fusionctl logs")
+
+
+async def serve(create: Callable[[bytes], Actor], assign: Assign, lifeline: socket.socket) -> None:
+    """Runs one actor until it is drained."""
+    assert inspect.isfunction(create)
+    await Host(create(assign.config), assign, lifeline).run()

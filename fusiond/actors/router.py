@@ -1,0 +1,228 @@
+"""The router: the pure table of `fusiond.routing` between two listening sockets.
+
+`router.sock` is for clients and takes the public verbs only; at `actors.sock` only a process that the supervisor
+announced may register. It reads headers, never bodies, and holds nothing that others could not tell it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from typing import Any
+
+import msgspec
+
+from fusiond.actors.life import Life
+from fusiond.errors import Denied, ProtocolMismatch
+from fusiond.protocol.envelope import (
+    Ack,
+    Cancel,
+    Chunk,
+    Codec,
+    Failure,
+    Refusal,
+    Register,
+    Reply,
+    Request,
+    Started,
+    Welcome,
+    encode,
+    failure,
+    from_actor,
+    from_client,
+)
+from fusiond.protocol.lifeline import Aftermath, Announce, Assign, Drain, Gone, Ready, Stuck
+from fusiond.routing.table import Route, Table
+from fusiond.transport.sockets import Listener, Peer
+
+log = logging.getLogger(__name__)
+
+PUBLIC = {
+    ("agent", "chat"),
+    ("store", "sessions.list"),
+    ("store", "sessions.show"),
+    ("store", "sessions.delete"),
+    ("store", "sessions.search"),
+}
+"""What clients may ask for; besides `ping`, of every service."""
+_REFUSALS_LOGGED = 5  # a peer that talks rubbish is logged this often, not a million times
+
+
+class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What the supervisor hands to the router. `services`: all there may be, with or without an actor just now."""
+
+    queue_size: int
+    services: list[str]
+    clients_path: str
+    actors_path: str
+
+
+class Router:
+    """The loop around the table."""
+
+    def __init__(self, config: RouterConfig, assign: Assign, lifeline: socket.socket, fds: list[int]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._table = Table(
+            self._send, self._stuck, queue_size=config.queue_size, services=config.services, now=self._loop.time()
+        )
+        self._tick: asyncio.TimerHandle | None = None
+        self._watched: dict[bytes, tuple[int, int]] = {}  # a client's identity → its pid and a pidfd
+        self._refused = 0
+        self._settled = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._life = Life(lifeline, assign.heartbeat_interval_ms, self._word)
+        self._life.in_flight = lambda: self._table.in_flight
+        self._actors = Listener(config.actors_path, fds[1], self._from_actor)
+        self._clients = Listener(config.clients_path, fds[0], self._from_client)
+
+    async def run(self) -> None:
+        """Routes until drained."""
+        await self._settled.wait()
+        self._life.say(Ready())
+        await self._drained.wait()
+        self._clients.close(linger_ms=200)
+        self._actors.close(linger_ms=200)
+
+    # --- from outside ------------------------------------------------------------------------------------------------
+
+    def _from_client(self, peer: Peer, frames: list[bytes]) -> None:
+        header = self._decode(from_client, self._clients, peer, frames)
+        if header is None:
+            return
+        route = (False, peer.identity)
+        now = self._loop.time()
+        if isinstance(header, Request):
+            self._watch(peer)
+            if header.acks:
+                self._table.ack(route, header.acks)
+            if header.verb != "ping" and (header.service, header.verb) not in PUBLIC:
+                denied = Denied(f"{header.service}/{header.verb} is not for clients")
+                self._clients.send(peer.identity, encode(failure(header.id, denied)))
+                return
+            self._table.request(route, header, frames[1], now, peer.uid)
+        elif isinstance(header, Cancel):
+            self._table.cancel(route, header.id, now)
+        elif isinstance(header, Ack):
+            self._table.ack(route, header.ids)
+        self._schedule()
+
+    def _from_actor(self, peer: Peer, frames: list[bytes]) -> None:
+        header = self._decode(from_actor, self._actors, peer, frames)
+        if header is None:
+            return
+        now = self._loop.time()
+        worker = self._table.workers.get(peer.identity)
+        if worker is None or worker.pid != peer.pid:
+            self._life.read()  # its announcement may be waiting to be read
+            worker = self._table.workers.get(peer.identity)
+        if worker is None or worker.pid != peer.pid:
+            self._refuse(self._actors, peer, Denied(f"process {peer.pid} is no actor of this daemon"))
+        elif isinstance(header, Register):
+            self._actors.send(peer.identity, encode(Welcome()))
+            self._table.register(worker, header.holds, now)
+        elif isinstance(header, Chunk):
+            self._table.chunk(worker, header.id, frames[0], frames[1])
+        elif isinstance(header, Reply | Failure):
+            if not self._table.terminal(worker, header.id, frames[0], frames[1]):
+                log.warning("%s answered a request that is not its own", worker.name)
+        elif isinstance(header, Request):
+            route = (True, peer.identity)
+            if header.acks:
+                self._table.ack(route, header.acks)
+            self._table.request(route, header, frames[1], now)
+        elif isinstance(header, Started):
+            self._table.started(worker, header.id)
+        elif isinstance(header, Cancel):
+            self._table.cancel((True, peer.identity), header.id, now)
+        elif isinstance(header, Ack):
+            self._table.ack((True, peer.identity), header.ids)
+        self._life.progress = self._table.done
+        self._schedule()
+
+    def _decode(self, codec: Codec, listener: Listener, peer: Peer, frames: list[bytes]) -> Any:
+        try:
+            if len(frames) != 2:
+                raise msgspec.DecodeError(f"a message has a header and a body, this one {len(frames)} frames")
+            return codec.decode(frames[0])
+        except msgspec.DecodeError as error:
+            self._refuse(listener, peer, ProtocolMismatch(str(error)))
+            return None
+
+    def _refuse(self, listener: Listener, peer: Peer, error: Denied | ProtocolMismatch) -> None:
+        self._refused += 1
+        if self._refused <= _REFUSALS_LOGGED:
+            log.warning("refused a message of %r: %s", peer, error.message)
+            self._life.notice("refused", "router", f"pid {peer.pid}: {error.message}")
+        listener.send(peer.identity, encode(Refusal(error.code, error.message)), b"")
+
+    # --- clients that go away ----------------------------------------------------------------------------------------
+
+    def _watch(self, peer: Peer) -> None:
+        """Notices the death of a client's process, so that nobody works for it any longer."""
+        if peer.identity in self._watched:
+            return
+        try:
+            fd = os.pidfd_open(peer.pid)
+        except OSError:  # gone already, or not to be seen from here (another pid namespace)
+            return
+        self._watched[peer.identity] = (peer.pid, fd)
+        self._loop.add_reader(fd, self._client_gone, peer.identity)
+
+    def _client_gone(self, identity: bytes) -> None:
+        _, fd = self._watched.pop(identity)
+        self._loop.remove_reader(fd)
+        os.close(fd)
+        self._clients.drain()  # what it said last comes first
+        self._clients.forget(identity)
+        self._table.asker_gone((False, identity), self._loop.time())
+        self._schedule()
+
+    # --- the table's effects -----------------------------------------------------------------------------------------
+
+    def _send(self, route: Route, header: bytes, body: bytes) -> None:
+        listener = self._actors if route[0] else self._clients
+        listener.send(route[1], header, body)
+
+    def _stuck(self, name: str, generation: int) -> None:
+        self._life.say(Stuck(name, generation))
+
+    def _schedule(self) -> None:
+        if self._table.settled and not self._settled.is_set():
+            self._settled.set()
+        if self._tick is None:
+            when = self._table.next_tick(self._loop.time())
+            if when is not None:
+                self._tick = self._loop.call_at(when, self._on_tick)
+
+    def _on_tick(self) -> None:
+        self._tick = None
+        self._table.tick(self._loop.time())
+        self._schedule()
+
+    # --- the supervisor's words --------------------------------------------------------------------------------------
+
+    def _word(self, word: Any) -> None:
+        now = self._loop.time()
+        if isinstance(word, Announce):
+            self._table.announce(word.peers, word.whole)
+            if word.whole:
+                self._table.settle(now)
+        elif isinstance(word, Gone):
+            self._actors.drain()  # what it said last comes first
+            requests = self._table.gone(word.name, word.generation, now, blame=word.blame)
+            self._life.say(Aftermath(word.name, word.generation, requests))
+        elif isinstance(word, Drain):
+            if word.name:
+                self._table.drain(word.name, word.generation)
+            else:
+                self._drained.set()
+        self._schedule()
+
+
+async def serve(assign: Assign, lifeline: socket.socket, fds: list[int]) -> None:
+    """Runs the router until it is drained. `fds`: the listening sockets for clients and for actors."""
+    config = msgspec.msgpack.decode(assign.config, type=RouterConfig)
+    await Router(config, assign, lifeline, fds).run()
+

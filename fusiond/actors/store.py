@@ -1,0 +1,118 @@
+"""The store actor: the only process that writes the database.
+
+A write is acknowledged after its commit. When the disk fails, the calls that wait are answered with
+StorageError, and the next call tries again: the actor outlives its disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from sqlite3 import Connection
+from typing import TypeVar
+
+import msgspec
+
+from fusiond.actors.base import Actor, Call, Handler, Port
+from fusiond.errors import BadRequest
+from fusiond.protocol.sessions import BeginTurn, FinishTurn, ListSessions, SearchSessions, SessionId
+from fusiond.storage import sessions
+from fusiond.storage.database import Database
+from fusiond.storage.group import GroupCommit
+from fusiond.storage.search import Search
+
+Ask = TypeVar("Ask", bound=msgspec.Struct)
+Scoped = TypeVar("Scoped", ListSessions, SearchSessions, SessionId)
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class StoreConfig(msgspec.Struct, frozen=True):
+    """`database`: the file, "" to keep everything in memory.
+
+    `synchronous`: "NORMAL" survives the death of any process, "FULL" a power cut too.
+    """
+
+    database: str = ""
+    synchronous: str = "NORMAL"
+
+
+class Store(Actor):
+    """Serves `sessions.*`."""
+
+    def __init__(self, config: StoreConfig) -> None:
+        self._database = Database(config.database, config.synchronous)
+        self._commits = GroupCommit(self._database)
+        self._decode_search = msgspec.msgpack.Decoder(SearchSessions)
+        self.verbs = {
+            "sessions.begin": self._writes(BeginTurn, sessions.begin),
+            "sessions.finish": self._writes(FinishTurn, sessions.finish),
+            "sessions.list": self._reads(ListSessions, sessions.newest),
+            "sessions.show": self._reads(SessionId, sessions.show),
+            "sessions.delete": self._deletes(),
+            "sessions.search": self._search,
+        }
+
+    async def setup(self, port: Port) -> None:  # noqa: ARG002 - the store asks nobody
+        self._database.open()
+
+    async def teardown(self) -> None:
+        self._database.close()
+
+    def _writes(self, kind: type[Ask], query: Callable[[Connection, Ask, str], object]) -> Handler:
+        decoder = msgspec.msgpack.Decoder(kind)
+
+        async def answer(call: Call) -> bytes:
+            ask = _decoded(decoder, call)
+            now = _now()
+            return await self._commits.write(lambda db: _encode(query(db, ask, now)))
+
+        return answer
+
+    def _deletes(self) -> Handler:
+        decoder = msgspec.msgpack.Decoder(SessionId)
+
+        async def answer(call: Call) -> bytes:
+            ask = _scoped(_decoded(decoder, call), call)
+            return await self._commits.write(lambda db: _encode(sessions.delete(db, ask)))
+
+        return answer
+
+    def _reads(self, kind: type[Scoped], query: Callable[[Connection, Scoped], object]) -> Handler:
+        decoder = msgspec.msgpack.Decoder(kind)
+
+        def answer(call: Call) -> bytes:
+            ask = _scoped(_decoded(decoder, call), call)
+            return _encode(self._database.read(lambda db: query(db, ask)))
+
+        return answer
+
+    async def _search(self, call: Call) -> bytes:
+        search = Search(_scoped(_decoded(self._decode_search, call), call))
+        more = True
+        while more:
+            more = self._database.read(search.page)
+            await asyncio.sleep(0)  # a long search keeps neither heartbeats nor other calls waiting
+        return _encode(search.found())
+
+
+def create(config: bytes) -> Store:
+    """The store for a `StoreConfig`."""
+    return Store(msgspec.msgpack.decode(config, type=StoreConfig))
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[Ask], call: Call) -> Ask:
+    try:
+        return decoder.decode(call.body)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"{call.verb} does not understand its request: {error}") from error
+
+
+def _scoped(ask: Scoped, call: Call) -> Scoped:
+    """`ask` in the name of who really asks: a client may claim anything, the router knows better."""
+    return ask if call.uid == -1 else msgspec.structs.replace(ask, uid=call.uid)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,105 @@
+"""Conversations and completions: the bodies of the agent's verb `chat` and of the llm actor's verb `complete`.
+
+`chat` (service "agent"):   ChatRequest       → ChatChunk*       → ChatReply
+`complete` (service "llm"): CompletionRequest → CompletionChunk* → Completion
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Role = Literal["system", "user", "assistant"]
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message of a conversation."""
+
+    role: Role
+    content: str
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens as the provider counted them; None where it did not say."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Asks a model to go on with `messages`.
+
+    `model`: `provider/name`, "" for the configured default. `options` go to the provider as they are (temperature,
+    max_tokens, …). `prefix`: text of the answer that the asker already holds; the answer continues it.
+    `schema`: a JSON schema that the answer must satisfy.
+    """
+
+    messages: list[Message]
+    model: str = ""
+    options: dict[str, Any] = {}
+    schema: dict[str, Any] | None = None
+    stream: bool = True
+    prefix: str = ""
+
+
+class CompletionChunk(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A piece of the answer. `reset`: what came before is void, the answer begins anew with this piece."""
+
+    text: str
+    reset: bool = False
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole answer, `prefix` and chunks included. `asked`: how often the provider was asked for it."""
+
+    text: str
+    model: str
+    finish_reason: str | None = None
+    usage: Usage = Usage()
+    asked: int = 1
+
+
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One message to a conversation.
+
+    `session`: its id; "" makes a new one. `last`: continue the session used last. `system` replaces the session's
+    system prompt from here on; None keeps it. `turn`: names the turn, so that it is recorded once however often it is
+    asked; "" stands for the request's own id. `prefix`, `asked`: where an earlier try of the same turn broke off: the
+    text so far, and how often a model had been asked.
+    """
+
+    prompt: str
+    system: str | None = None
+    model: str = ""
+    session: str = ""
+    last: bool = False
+    agent: str = ""
+    options: dict[str, Any] = {}
+    schema: dict[str, Any] | None = None
+    turn: str = ""
+    prefix: str = ""
+    asked: int = 0
+
+
+class ChatChunk(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A piece of the answer. `session` comes with the first. `reset`: what came before is void.
+
+    `asked`: how often a model has been asked so far; the asker hands it back as `ChatRequest.asked` when it continues.
+    """
+
+    text: str
+    reset: bool = False
+    session: str = ""
+    asked: int = 1
+
+
+class ChatReply(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole answer, recorded in the session. `attempts`: how often a model was asked; 1 where nothing went wrong."""
+
+    text: str
+    model: str
+    session: str
+    finish_reason: str | None = None
+    usage: Usage = Usage()
+    attempts: int = 1

@@ -1,0 +1,1 @@
+"""Who serves what, and what became of each request: a pure table. `now` is an argument, sending is a callback."""

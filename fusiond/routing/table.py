@@ -1,0 +1,482 @@
+"""The router's memory: the actors that registered and the requests in flight. Pure: no clock, no socket.
+
+The life of a request here:
+
+    request ─► WAITING ─► SENT ─► RUNNING ─► ANSWERED ─► (forgotten)
+                  ▲         │        │            on the asker's acknowledgement, or when nobody is left to give it
+                  └─────────┴────────┘ its actor died
+
+- Dead while SENT: to another actor, silently. Dead while RUNNING: the same if it may run twice and no chunk of it has
+  been passed on; after a chunk the asker, who holds the text so far, is told `interrupted` and continues it; what may
+  not run twice is answered `outcome_unknown`. A request whose work has ended three processes is `poison_request`.
+- The same id again is the same request: whoever holds it sends what is missing. So askers repeat freely.
+- After a restart of the router nothing is dispatched until every live actor has registered again with what it holds,
+  or died, or `patience` has passed; after that only what may run twice, until all are here.
+- Every request gets exactly one terminal reply from this table; `send` is called with it once (and again only if the
+  asker asks again).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+
+from fusiond.errors import (
+    Busy,
+    Cancelled,
+    DeadlineExceeded,
+    FusionError,
+    Interrupted,
+    NotFound,
+    OutcomeUnknown,
+    PoisonRequest,
+)
+from fusiond.protocol.control import Requests
+from fusiond.protocol.envelope import Ack, Cancel, Held, Request, encode, failure
+from fusiond.protocol.lifeline import Peer
+
+PATIENCE = 0.25  # seconds after a start in which actors may register before anything is dispatched
+CONFIRM = 1.0  # seconds an actor has to confirm a cancel
+MAX_DEATHS = 3  # processes a request may end
+WINDOW = 256  # requests in flight at one actor; more wait here
+KEEP_ANSWERED = 30.0  # seconds an unacknowledged answer is remembered
+ORPHAN = 10.0  # seconds a request that an actor held at a restart waits for its asker
+
+Route = tuple[bool, bytes]
+"""Where an asker is: (is it an actor, its socket identity)."""
+
+
+class Phase(IntEnum):
+    WAITING = 0
+    SENT = 1
+    RUNNING = 2
+    ANSWERED = 3
+
+
+class Worker:
+    """A live actor. `key` is its socket identity, `name#generation`."""
+
+    __slots__ = ("acks", "draining", "held", "key", "name", "generation", "pid", "registered", "service", "unconfirmed")
+
+    def __init__(self, peer: Peer) -> None:
+        self.name = peer.name
+        self.generation = peer.generation
+        self.key = key_of(peer.name, peer.generation)
+        self.pid = peer.pid
+        self.service = peer.service
+        self.registered = False
+        self.draining = False
+        self.held: set[bytes] = set()  # ids sent to it and not ended
+        self.acks: list[bytes] = []  # acknowledgements to pass on
+        self.unconfirmed: dict[bytes, float] = {}  # cancelled ids → when it is stuck
+
+
+class Entry:
+    """One request."""
+
+    __slots__ = ("body", "chunked", "deaths", "due", "header", "phase", "route", "uid", "worker")
+
+    def __init__(
+        self, header: Request | None, body: bytes, route: Route | None, due: float | None, uid: int = -1
+    ) -> None:
+        self.header = header  # None: held by an actor at a restart, its asker has not come back yet
+        self.body = body
+        self.route = route
+        self.due = due
+        self.uid = uid
+        self.phase = Phase.WAITING
+        self.worker: Worker | None = None
+        self.chunked = False
+        self.deaths = 0
+
+
+def key_of(name: str, generation: int) -> bytes:
+    """An incarnation's socket identity: never that of the one before it."""
+    return f"{name}#{generation}".encode()
+
+
+class Table:
+    """See the module's text. `send(route, header, body)` delivers; `stuck(name, generation)` reports."""
+
+    def __init__(
+        self,
+        send: Callable[[Route, bytes, bytes], None],
+        stuck: Callable[[str, int], None],
+        *,
+        queue_size: int,
+        services: Iterable[str],
+        now: float,
+    ) -> None:
+        self._send = send
+        self._stuck = stuck
+        self._queue_size = queue_size
+        self._waiting: dict[str, deque[bytes]] = {service: deque() for service in services}
+        self.entries: dict[bytes, Entry] = {}
+        self.workers: dict[bytes, Worker] = {}
+        self._asked: dict[Route, set[bytes]] = {}
+        self._due: dict[int, set[bytes]] = {}
+        self._patient_until = now + PATIENCE
+        self._known = False  # whether the supervisor has said who lives
+        self._open = False
+        self._stale: set[bytes] = set()  # answered and unacknowledged at the last sweep
+        self._next_sweep = now + KEEP_ANSWERED
+        self.done = 0  # terminal replies given, a measure of progress
+
+    # --- actors ------------------------------------------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> int:
+        return sum(1 for entry in self.entries.values() if entry.phase is not Phase.ANSWERED)
+
+    @property
+    def settled(self) -> bool:
+        """Every live actor is here, or patience is over: requests are dispatched."""
+        return self._open
+
+    def announce(self, peers: Iterable[Peer], whole: bool = False) -> None:
+        """These actors live; they may register. `whole`: there are no others."""
+        self._known = self._known or whole
+        for peer in peers:
+            self.workers.setdefault(key_of(peer.name, peer.generation), Worker(peer))
+
+    def register(self, worker: Worker, holds: Iterable[Held], now: float) -> None:
+        """An actor is here (again), with the requests it holds."""
+        worker.registered = True
+        for held in holds:
+            entry = self.entries.get(held.id)
+            if entry is None:
+                entry = self.entries[held.id] = Entry(None, b"", None, None)
+                self._watch(held.id, now + ORPHAN)
+            elif entry.worker is not worker and (entry.worker is not None or entry.phase is Phase.ANSWERED):
+                self._send((True, worker.key), encode(Cancel(held.id)), b"")  # given to another, or ended, meanwhile
+                continue
+            elif entry.phase is Phase.WAITING:
+                self._unqueue(held.id, entry)
+            entry.worker = worker
+            entry.phase = Phase.ANSWERED if held.answered else Phase.RUNNING
+            if not held.answered:
+                worker.held.add(held.id)
+            if entry.header is not None:
+                self._forward(entry)
+        self.settle(now)
+        self._pull(worker.service)
+
+    def drain(self, name: str, generation: int) -> None:
+        """Nothing new for this one."""
+        if worker := self.workers.get(key_of(name, generation)):
+            worker.draining = True
+
+    def gone(self, name: str, generation: int, now: float, *, blame: bool = False) -> Requests:
+        """This incarnation is dead. `blame`: by its own doing, not by a hand from outside. Returns what became of
+        the requests it held."""
+        worker = self.workers.pop(key_of(name, generation), None)
+        if worker is None:
+            return Requests()
+        redispatched = resumed = failed = 0
+        for id in worker.held:
+            entry = self.entries.get(id)
+            if entry is None or entry.worker is not worker:
+                continue
+            entry.worker = None
+            if entry.phase is Phase.ANSWERED:
+                continue
+            entry.deaths += blame
+            if entry.header is None:  # its asker never came back: whoever asks again starts it anew
+                self._forget(id)
+            elif entry.deaths >= MAX_DEATHS:
+                self._fail(id, entry, PoisonRequest(f"this request ended {entry.deaths} processes of {worker.service}"))
+                failed += 1
+            elif entry.chunked:
+                self._fail(id, entry, Interrupted(f"{name} died in the middle of its answer"))
+                resumed += 1
+            elif entry.phase is Phase.SENT or entry.header.repeatable:
+                entry.phase = Phase.WAITING
+                self._waiting[entry.header.service].appendleft(id)
+                redispatched += 1
+            else:
+                self._fail(id, entry, OutcomeUnknown(f"{name} died while it worked on this; it may have been done"))
+                failed += 1
+        self.asker_gone((True, worker.key), now)
+        self.settle(now)
+        self._pull(worker.service)
+        return Requests(redispatched, resumed, failed)
+
+    # --- askers ------------------------------------------------------------------------------------------------------
+
+    def request(self, route: Route, header: Request, body: bytes, now: float, uid: int = -1) -> None:
+        """Somebody asks, perhaps not for the first time. `uid`: who, as the socket says."""
+        entry = self.entries.get(header.id)
+        if entry is not None:
+            entry.uid = uid
+            self._again(entry, route, header, body, now)
+            return
+        waiting = self._waiting.get(header.service)
+        if waiting is None:
+            self._refuse(route, header, NotFound(f"there is no service {header.service!r}"))
+            return
+        due = now + header.timeout_ms / 1000 if header.timeout_ms else None
+        entry = Entry(header, body, route, due, uid)
+        worker = self._choose(header)
+        if worker is None and len(waiting) >= self._queue_size:
+            advice = "the queue is full; try again"
+            self._refuse(route, header, Busy(f"{header.service} is busy", advice=advice, retry_after=1.0))
+            return
+        self.entries[header.id] = entry
+        self._asked.setdefault(route, set()).add(header.id)
+        if due is not None:
+            self._watch(header.id, due)
+        if worker is None:
+            waiting.append(header.id)
+        else:
+            self._dispatch(header.id, entry, worker)
+
+    def cancel(self, route: Route, id: bytes, now: float) -> None:
+        """The asker takes it back."""
+        entry = self.entries.get(id)
+        if entry is not None and entry.route == route and entry.phase is not Phase.ANSWERED:
+            self._abort(id, entry, Cancelled("cancelled"), now)
+
+    def ack(self, route: Route, ids: Iterable[bytes]) -> None:
+        """The asker has these terminal replies."""
+        for id in ids:
+            entry = self.entries.get(id)
+            if entry is not None and entry.route == route and entry.phase is Phase.ANSWERED:
+                self._forget(id)
+
+    def asker_gone(self, route: Route, now: float) -> None:
+        """Nobody is there any more to take replies: what it asked is cancelled."""
+        for id in self._asked.pop(route, ()):
+            entry = self.entries.get(id)
+            if entry is None or entry.route != route:
+                continue
+            entry.route = None
+            if entry.phase is not Phase.ANSWERED:
+                self._abort(id, entry, Cancelled("the asker is gone"), now)
+            self._forget(id)
+
+    # --- what actors say ---------------------------------------------------------------------------------------------
+
+    def started(self, worker: Worker, id: bytes) -> None:
+        entry = self.entries.get(id)
+        if entry is not None and entry.worker is worker and entry.phase is Phase.SENT:
+            entry.phase = Phase.RUNNING
+
+    def chunk(self, worker: Worker, id: bytes, frame: bytes, body: bytes) -> None:
+        """A piece of a stream: passed on as it came."""
+        entry = self.entries.get(id)
+        if entry is None or entry.worker is not worker or entry.phase is Phase.ANSWERED:
+            return
+        entry.phase = Phase.RUNNING
+        if entry.route is not None:
+            entry.chunked = True
+            self._send(entry.route, frame, body)
+
+    def terminal(self, worker: Worker, id: bytes, frame: bytes, body: bytes) -> bool:
+        """The end of a request: passed on as it came. Returns False for one that this actor does not hold."""
+        entry = self.entries.get(id)
+        known = worker.unconfirmed.pop(id, None) is not None or id in worker.held
+        if entry is None or entry.worker is not worker:
+            worker.held.discard(id)
+            worker.acks.append(id)  # nobody waits for it: the actor need not keep it
+            return known
+        if entry.phase is not Phase.ANSWERED:
+            self._answered(entry)
+        if entry.route is not None:
+            self._send(entry.route, frame, body)
+        waiting = self._waiting[worker.service]
+        if waiting:
+            self._pull(worker.service)
+        return True
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Ends patience, deadlines, unconfirmed cancels and what nobody asks for any more; passes on acknowledgements."""
+        if not self._open and now >= self._patient_until:
+            self._open = True
+            for service in self._waiting:
+                self._pull(service)
+        for slot in [slot for slot in self._due if slot <= int(now * 10)]:
+            for id in self._due.pop(slot):
+                if entry := self.entries.get(id):
+                    self._expire(id, entry, now)
+        if now >= self._next_sweep:
+            self._sweep(now)
+        for worker in self.workers.values():
+            for id, limit in list(worker.unconfirmed.items()):
+                if limit <= now:
+                    del worker.unconfirmed[id]
+                    self._stuck(worker.name, worker.generation)
+            if worker.acks and worker.registered:
+                self._send((True, worker.key), encode(Ack(worker.acks)), b"")
+                worker.acks = []
+
+    def next_tick(self, now: float) -> float | None:
+        """When `tick` should be called, None if nothing waits for it."""
+        if not self._open:
+            return self._patient_until
+        if any(worker.acks or worker.unconfirmed for worker in self.workers.values()) or self._due:
+            return now + 0.1
+        return self._next_sweep if self.entries else None
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def settle(self, now: float) -> None:
+        """Begins to dispatch as soon as nobody is missing."""
+        if not self._open and self._known and all(worker.registered for worker in self.workers.values()):
+            self._patient_until = now
+            self.tick(now)
+
+    def _again(self, entry: Entry, route: Route, header: Request, body: bytes, now: float) -> None:
+        if entry.route is not None and entry.route != route:
+            self._asked.get(entry.route, set()).discard(header.id)
+        orphan = entry.header is None
+        entry.route, entry.body = route, body
+        entry.header = header
+        self._asked.setdefault(route, set()).add(header.id)
+        if orphan and header.timeout_ms:
+            entry.due = now + header.timeout_ms / 1000
+            self._watch(header.id, entry.due)
+        if entry.worker is not None:
+            entry.chunked = entry.chunked or header.offset > 0
+            self._forward(entry)
+        elif entry.phase is Phase.ANSWERED:  # the answer died with its actor before it was acknowledged
+            if header.repeatable:
+                entry.phase = Phase.WAITING
+                self._waiting[header.service].append(header.id)
+                self._pull(header.service)
+            else:
+                self._fail(header.id, entry, OutcomeUnknown("the answer was lost with the process that gave it"))
+
+    def _choose(self, header: Request) -> Worker | None:
+        """The least-loaded actor that may have this request now."""
+        if not self._open:
+            return None
+        best: Worker | None = None
+        for worker in self.workers.values():
+            if worker.service != header.service:
+                continue
+            if not worker.registered:
+                if not header.repeatable:
+                    return None  # it may hold this very request
+                continue
+            if not worker.draining and (best is None or len(worker.held) < len(best.held)):
+                best = worker
+        return best if best is not None and len(best.held) < WINDOW else None
+
+    def _dispatch(self, id: bytes, entry: Entry, worker: Worker) -> None:
+        entry.worker = worker
+        entry.phase = Phase.SENT
+        worker.held.add(id)
+        self._forward(entry)
+
+    def _forward(self, entry: Entry) -> None:
+        """Sends the request, for the first time or again, to the actor that has it."""
+        header, worker = entry.header, entry.worker
+        assert header is not None
+        assert worker is not None
+        acks, worker.acks = worker.acks, []
+        frame = encode(
+            Request(
+                header.id,
+                header.service,
+                header.verb,
+                header.timeout_ms,
+                header.repeatable,
+                header.offset,
+                entry.deaths + 1,
+                acks,
+                entry.uid,
+            )
+        )
+        self._send((True, worker.key), frame, entry.body)
+
+    def _pull(self, service: str) -> None:
+        """Dispatches what waits, as far as there is room."""
+        waiting = self._waiting.get(service)
+        while waiting:
+            id = waiting[0]
+            entry = self.entries.get(id)
+            if entry is None or entry.phase is not Phase.WAITING or entry.header is None:
+                waiting.popleft()
+                continue
+            worker = self._choose(entry.header)
+            if worker is None:
+                return
+            waiting.popleft()
+            self._dispatch(id, entry, worker)
+
+    def _unqueue(self, id: bytes, entry: Entry) -> None:
+        if entry.header is not None and id in (waiting := self._waiting[entry.header.service]):
+            waiting.remove(id)
+
+    def _answered(self, entry: Entry) -> None:
+        entry.phase = Phase.ANSWERED
+        entry.body = b""
+        self.done += 1
+        if entry.worker is not None and entry.header is not None:
+            entry.worker.held.discard(entry.header.id)
+
+    def _fail(self, id: bytes, entry: Entry, error: FusionError) -> None:
+        """The terminal reply comes from here."""
+        self._answered(entry)
+        if entry.route is not None:
+            self._send(entry.route, encode(failure(id, error, entry.deaths + 1)), b"")
+
+    def _refuse(self, route: Route, header: Request, error: FusionError) -> None:
+        self.done += 1
+        self._send(route, encode(failure(header.id, error)), b"")
+
+    def _abort(self, id: bytes, entry: Entry, error: FusionError, now: float) -> None:
+        """Answers the asker now; the actor is told, and must confirm."""
+        worker = entry.worker
+        self._unqueue(id, entry)
+        self._fail(id, entry, error)
+        if worker is not None:
+            entry.worker = None
+            worker.held.discard(id)
+            worker.unconfirmed[id] = now + CONFIRM
+            self._send((True, worker.key), encode(Cancel(id)), b"")
+            self._pull(worker.service)
+
+    def _expire(self, id: bytes, entry: Entry, now: float) -> None:
+        if entry.header is None:
+            worker = entry.worker
+            self._forget(id)
+            if worker is not None and entry.phase is not Phase.ANSWERED:
+                self._send((True, worker.key), encode(Cancel(id)), b"")
+        elif entry.phase is Phase.ANSWERED:
+            self._forget(id)
+        elif entry.due is not None and entry.due <= now:
+            self._abort(id, entry, DeadlineExceeded("the request's time was up"), now)
+        elif entry.due is not None:
+            self._watch(id, entry.due)
+
+    def _sweep(self, now: float) -> None:
+        """Forgets answers whose acknowledgement must have been lost."""
+        for id in self._stale:
+            if (entry := self.entries.get(id)) is not None and entry.phase is Phase.ANSWERED:
+                self._forget(id)
+        self._stale = {id for id, entry in self.entries.items() if entry.phase is Phase.ANSWERED}
+        self._next_sweep = now + KEEP_ANSWERED
+
+    def _watch(self, id: bytes, when: float) -> None:
+        self._due.setdefault(int(when * 10) + 1, set()).add(id)
+
+    def _forget(self, id: bytes) -> None:
+        entry = self.entries.pop(id, None)
+        if entry is None:
+            return
+        if entry.route is not None and (asked := self._asked.get(entry.route)) is not None:
+            asked.discard(id)
+            if not asked:
+                del self._asked[entry.route]
+        if entry.worker is not None:
+            entry.worker.held.discard(id)
+            if entry.phase is Phase.ANSWERED:
+                entry.worker.acks.append(id)
+        if entry.due is not None and (due := self._due.get(int(entry.due * 10) + 1)) is not None:
+            due.discard(id)
+            if not due:
+                self._due.pop(int(entry.due * 10) + 1, None)

@@ -1,0 +1,113 @@
+"""A blank child: waits for its assignment, then is that actor for the rest of its life.
+
+Forked ahead by the fork server, or, when there is none, started as `python -m fusiond.runtime.child FD SUPERVISOR`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from typing import NoReturn
+
+from fusiond.actors.life import MAX_DATAGRAM
+from fusiond.errors import FusionError
+from fusiond.protocol.lifeline import Assign, StartFailed, decode_to_process, encode
+from fusiond.runtime import linux
+
+log = logging.getLogger("fusiond")
+
+
+def live(lifeline: socket.socket, supervisor: int) -> NoReturn:
+    """Arms the death signal, waits for an assignment, becomes the actor; never returns."""
+    linux.die_with(supervisor)
+    if os.getsid(0) != os.getpid():
+        os.setsid()  # Ctrl-C at the daemon's terminal is for the supervisor alone; and our group can be killed as one
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    title("blank")
+    word, fds, _, _ = socket.recv_fds(lifeline, MAX_DATAGRAM, 8)
+    if not word:
+        os._exit(0)
+    assign = decode_to_process(word)
+    assert isinstance(assign, Assign)
+    become(assign, lifeline, fds)
+
+
+def title(name: str) -> None:
+    """What `ps` shows."""
+    import setproctitle
+
+    setproctitle.setproctitle(f"fusiond: {name}")
+
+
+def become(assign: Assign, lifeline: socket.socket, fds: list[int]) -> NoReturn:
+    """Is the actor until it ends. `fds`: its log, then what its kind needs besides."""
+    title(assign.name)
+    os.dup2(fds[0], 1)
+    os.dup2(fds[0], 2)
+    os.close(fds[0])
+    start_logging(assign.log_level)
+    faulthandler.enable()
+    faulthandler.register(linux.DUMP_SIGNAL, all_threads=True)
+    status = 1
+    try:
+        asyncio.run(_serve(assign, lifeline, fds[1:]))
+        status = 0
+    except FusionError as error:
+        _failed(lifeline, str(error))
+    except Exception as error:
+        logging.getLogger(__name__).exception("%s cannot go on", assign.name)
+        _failed(lifeline, f"{type(error).__name__}: {error}")
+    except SystemExit as exit:
+        status = exit.code if isinstance(exit.code, int) else 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+async def _serve(assign: Assign, lifeline: socket.socket, fds: list[int]) -> None:
+    import zmq
+
+    if assign.kind == "router":
+        from fusiond.actors import router
+
+        await router.serve(assign, lifeline, fds)
+    else:
+        from fusiond.actors import host
+
+        module = importlib.import_module(f"fusiond.actors.{assign.kind}")
+        await host.serve(module.create, assign, lifeline)
+    zmq.Context.instance().term()  # what was said last leaves
+
+
+def _failed(lifeline: socket.socket, message: str) -> None:
+    log.error("%s", message)
+    try:
+        lifeline.send(encode(StartFailed(message)))
+    except OSError:
+        pass
+
+
+class _Lines(logging.Formatter):
+    converter = staticmethod(time.gmtime)
+
+
+def start_logging(level: str) -> None:
+    """Lines as `2026-11-22T13:00:00.123Z INFO    message` to standard error."""
+    lines = logging.StreamHandler()
+    lines.setFormatter(_Lines("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    logging.basicConfig(level=level, handlers=[lines], force=True)
+    logging.getLogger("asyncio").setLevel("WARNING")
+    logging.getLogger("httpx").setLevel("WARNING")
+
+
+if __name__ == "__main__":
+    live(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

@@ -1,0 +1,284 @@
+"""What `supervisor.sock` answers: health, and orders to the tree."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import psutil
+
+from fusiond import __version__
+from fusiond.errors import BadRequest, FusionError, NotFound, NotRunning, ProtocolMismatch, UsageError
+from fusiond.protocol.control import (
+    ActorHealth,
+    Event,
+    Health,
+    Kill,
+    LastExit,
+    ReloadReport,
+    Restart,
+    Stopping,
+    SupervisorHealth,
+)
+from fusiond.protocol.envelope import (
+    Cancel,
+    Chunk,
+    Refusal,
+    Reply,
+    Request,
+    encode,
+    failure,
+    from_client,
+)
+from fusiond.runtime.journal import stamp
+from fusiond.runtime.recovery import Recovery
+from fusiond.runtime.supervisor import Supervisor, wall_clock
+from fusiond.supervision import events
+from fusiond.supervision.state import Child
+from fusiond.transport.sockets import Listener, Peer
+
+log = logging.getLogger(__name__)
+
+_json = msgspec.json.Encoder()
+_BROKEN = ("backoff", "failed", "stopped")
+_RECOVERY_LIMIT = 60.0  # seconds `kill` waits for the replacement
+
+
+class Control:
+    """Serves clients of the supervisor."""
+
+    def __init__(
+        self, supervisor: Supervisor, path: str, fd: int, reload: Callable[[], list[str]], stop: Callable[[], None]
+    ) -> None:
+        self._supervisor = supervisor
+        self._reload = reload
+        self._stop = stop
+        self._started = time.monotonic()
+        self._tasks: dict[bytes, asyncio.Task[None]] = {}
+        self._cpu: dict[int, tuple[float, float]] = {}  # pid → when, processor seconds
+        self._refused = 0
+        self._verbs: dict[str, Callable[[Peer, Request, bytes], Awaitable[Any]]] = {
+            "health": self._health,
+            "wait": self._wait,
+            "kill": self._kill,
+            "restart": self._restart,
+            "reload": self._do_reload,
+            "stop": self._do_stop,
+            "events": self._events,
+            "ping": self._ping,
+        }
+        self._listener = Listener(path, fd, self._message)
+
+    def close(self) -> None:
+        """Ends what is being served."""
+        for task in self._tasks.values():
+            task.cancel()
+        self._listener.close(linger_ms=200)
+
+    def _message(self, peer: Peer, frames: list[bytes]) -> None:
+        try:
+            if len(frames) != 2:
+                raise msgspec.DecodeError(f"a message has a header and a body, this one {len(frames)} frames")
+            header = from_client.decode(frames[0])
+        except msgspec.DecodeError as error:
+            self._refused += 1
+            if self._refused <= 5:
+                log.warning("refused a message of %r: %s", peer, error)
+                self._supervisor.journal.record("refused", "supervisor", pid=peer.pid, detail=str(error))
+            self._listener.send(peer.identity, encode(Refusal(ProtocolMismatch.code, str(error))))
+            return
+        if isinstance(header, Request) and header.id not in self._tasks:
+            task = asyncio.ensure_future(self._serve(peer, header, frames[1]))
+            self._tasks[header.id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(header.id, None))
+        elif isinstance(header, Cancel) and (running := self._tasks.get(header.id)):
+            running.cancel()
+
+    async def _serve(self, peer: Peer, header: Request, body: bytes) -> None:
+        try:
+            verb = self._verbs.get(header.verb)
+            if verb is None or header.service != "supervisor":
+                raise BadRequest(f"the supervisor has no verb {header.service}/{header.verb}")
+            answer = await verb(peer, header, body)
+            self._listener.send(
+                peer.identity,
+                encode(Reply(header.id)),
+                answer if isinstance(answer, bytes) else msgspec.msgpack.encode(answer),
+            )
+        except FusionError as error:
+            self._listener.send(peer.identity, encode(failure(header.id, error)))
+        except msgspec.DecodeError as error:
+            refused = BadRequest(f"{header.verb}: {error}")
+            self._listener.send(peer.identity, encode(failure(header.id, refused)))
+        except Exception as error:
+            log.exception("%s failed", header.verb)
+            internal = FusionError(f"internal error: {type(error).__name__}: {error}")
+            self._listener.send(peer.identity, encode(failure(header.id, internal)))
+
+    # --- looking -----------------------------------------------------------------------------------------------------
+
+    async def _ping(self, peer: Peer, header: Request, body: bytes) -> bytes:
+        return body
+
+    async def _health(self, peer: Peer, header: Request, body: bytes) -> Health:
+        return self.health()
+
+    async def _wait(self, peer: Peer, header: Request, body: bytes) -> Health:
+        await self._supervisor.settled()
+        return self.health()
+
+    def health(self) -> Health:
+        """The state of the tree, now."""
+        children = self._supervisor.state.children
+        actors = [self._actor(name, child) for name, child in children.items()]
+        degraded = any(child.degraded for child in children.values())
+        uptime = time.monotonic() - self._started
+        return Health(
+            status="degraded" if degraded else "healthy",
+            version=__version__,
+            supervisor=SupervisorHealth(os.getpid(), round(uptime, 3)),
+            actors=actors,
+        )
+
+    def _actor(self, name: str, child: Child) -> ActorHealth:
+        process = self._supervisor.process(name)
+        now = time.monotonic()
+        beat = process.beat if process else None
+        rss, cpu = self._usage(process.pid) if process else (None, None)
+        seen = max(child.last_seen, child.spawned_at) if process else None
+        return ActorHealth(
+            name=name,
+            kind=child.spec.kind,
+            pid=process.pid if process else None,
+            state=child.state,
+            generation=child.generation,
+            last_seen_ms=None if seen is None else round((now - seen) * 1000, 1),
+            restarts=child.restarts,
+            uptime_s=round(now - child.spawned_at, 3) if process else None,
+            in_flight=beat.in_flight if beat else 0,
+            loop_lag_ms=round(beat.lag_ms, 2) if beat else None,
+            rss_bytes=rss,
+            cpu_percent=cpu,
+            last_exit=_last_exit(child),
+            children=self._supervisor.processes.blanks if child.spec.kind == "forkserver" else [],
+        )
+
+    def _usage(self, pid: int) -> tuple[int | None, float | None]:
+        """Resident bytes, and processor time since the last look (at first: since its start) in percent of a core."""
+        try:
+            process = psutil.Process(pid)
+            with process.oneshot():
+                times, rss = process.cpu_times(), process.memory_info().rss
+                used = times.user + times.system
+                then, before = self._cpu.get(pid, (time.monotonic() - time.time() + process.create_time(), 0.0))
+        except psutil.Error:
+            return None, None
+        now = time.monotonic()
+        if now - then > 0.5 or pid not in self._cpu:
+            self._cpu[pid] = (now, used)
+        return rss, round(100 * max(0.0, used - before) / max(now - then, 0.01), 2)
+
+    async def _events(self, peer: Peer, header: Request, body: bytes) -> bytes:
+        """Streams events to this client until it goes away."""
+        count = 0
+        gone = asyncio.Event()
+
+        def sink(event: Event) -> None:
+            nonlocal count
+            sent = self._listener.send(peer.identity, encode(Chunk(header.id, count)), _json.encode(event))
+            count += 1
+            if not sent:
+                gone.set()
+
+        end = self._supervisor.journal.subscribe(sink)
+        try:
+            await gone.wait()
+        finally:
+            end()
+        return b""
+
+    # --- orders ------------------------------------------------------------------------------------------------------
+
+    async def _kill(self, peer: Peer, header: Request, body: bytes) -> Any:
+        order = msgspec.msgpack.decode(body, type=Kill)
+        child = self._named(order.actor)
+        process = self._supervisor.process(order.actor)
+        if process is None:
+            raise NotRunning(f"{order.actor} has no process just now (it is in {child.state})")
+        number = _signal_number(order.signal)
+        label = order.fault or signal.Signals(number).name
+        recovery = Recovery(order.actor, label, process.pid)
+        self._supervisor.recoveries[order.actor] = recovery
+        self._supervisor.journal.record("killed", order.actor, pid=process.pid, detail=f"{label}, by uid {peer.uid}")
+        try:
+            if order.fault:
+                self._supervisor.commit_fault(order.actor, order.fault)
+            else:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, number)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(recovery.done.wait(), self._patience(child, number, order))
+            await asyncio.sleep(0)  # the router's word on the requests may just be coming in
+        finally:
+            if self._supervisor.recoveries.get(order.actor) is recovery:
+                del self._supervisor.recoveries[order.actor]
+        return recovery.report()
+
+    def _patience(self, child: Child, number: int, order: Kill) -> float:
+        """Seconds to wait for a recovery; a signal that ends nothing (CONT, WINCH) is not waited for long."""
+        harmless = (signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD, signal.SIGURG)
+        return 1.0 if number in harmless and not order.fault else _RECOVERY_LIMIT
+
+    async def _restart(self, peer: Peer, header: Request, body: bytes) -> Health:
+        order = msgspec.msgpack.decode(body, type=Restart)
+        names = [order.actor] if order.actor else list(self._supervisor.state.children)
+        for name in names:
+            before = self._named(name).generation
+            self._supervisor.feed(events.RestartAsked(name))
+            while (child := self._supervisor.child(name)) and (
+                child.generation == before or child.state not in ("ready", "standby", *_BROKEN)
+            ):
+                await self._supervisor.changed.wait()
+        return self.health()
+
+    async def _do_reload(self, peer: Peer, header: Request, body: bytes) -> ReloadReport:
+        replaced = self._reload()
+        await self._supervisor.settled()
+        return ReloadReport(replaced)
+
+    async def _do_stop(self, peer: Peer, header: Request, body: bytes) -> Stopping:
+        asyncio.get_running_loop().call_soon(self._stop)
+        return Stopping(os.getpid())
+
+    def _named(self, name: str) -> Child:
+        child = self._supervisor.child(name)
+        if child is None:
+            names = list(self._supervisor.state.children)
+            near = difflib.get_close_matches(name, names, 1)
+            advice = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
+            raise NotFound(f"there is no actor {name!r}", advice=advice)
+        return child
+
+
+def _last_exit(child: Child) -> LastExit | None:
+    last = child.last_exit
+    if last is None:
+        return None
+    recovered = None if last.recovered_s is None else round(last.recovered_s * 1000, 1)
+    return LastExit(last.reason, last.detail, stamp(wall_clock(last.at)), recovered)
+
+
+def _signal_number(name: str) -> int:
+    upper = name.upper()
+    try:
+        return int(signal.Signals[upper if upper.startswith("SIG") else f"SIG{upper}"])
+    except KeyError:
+        raise UsageError(f"there is no signal {name!r}", advice="for example KILL, STOP, SEGV, TERM") from None

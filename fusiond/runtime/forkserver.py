@@ -1,0 +1,138 @@
+"""The fork server: a warm, single-threaded process that has imported what actors need, and forks blank children.
+
+It never creates a ZeroMQ context and never starts a thread, so that a fork of it is whole. Each blank is forked twice:
+the intermediate exits, and the blank, an orphan, becomes a child of the supervisor, which is a subreaper; so it
+outlives us. Its lifeline's other end goes to the supervisor, which from then on needs us no more for it.
+
+Started as `python -m fusiond.runtime.forkserver FD SUPERVISOR INTERVAL_MS MODULE,MODULE…`; the modules are preloaded
+when there is nothing else to do.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from typing import NoReturn
+
+import fusiond.actors.agent
+import fusiond.actors.host
+import fusiond.actors.life
+import fusiond.actors.router
+import fusiond.actors.store  # noqa: F401 — preloaded: what every tree runs
+from fusiond.actors.life import MAX_DATAGRAM, commit
+from fusiond.protocol.lifeline import Beat, Blank, Commit, Drain, Fork, Ready, Warm, decode_to_process, encode
+from fusiond.runtime import linux
+from fusiond.runtime.child import live, title
+
+
+class ForkServer:
+    """Serves one supervisor until its lifeline ends."""
+
+    def __init__(self, lifeline: socket.socket, supervisor: int, interval_ms: int, preload: list[str]) -> None:
+        self._lifeline = lifeline
+        self._supervisor = supervisor
+        self._interval = interval_ms / 1000
+        self._preload = preload
+        self._warmth = 0
+        self._seq = 0
+        self._forked = 0
+
+    def run(self) -> None:
+        """Beats, forks and preloads; returns when told to end."""
+        gc.collect()
+        gc.freeze()
+        self._say(Ready())
+        beat_at = time.monotonic()
+        poll = select.poll()
+        poll.register(self._lifeline, select.POLLIN)
+        while True:
+            now = time.monotonic()
+            if now >= beat_at:
+                self._seq += 1
+                self._say(Beat(self._seq, (now - beat_at) * 1000, 0, self._forked))
+                beat_at = now + self._interval
+            wait = 0 if self._preload else max(0.0, beat_at - now)
+            if poll.poll(wait * 1000):
+                if not self._read():
+                    return
+            elif self._preload:
+                self._warm_up(self._preload.pop(0))
+
+    def _read(self) -> bool:
+        word = self._lifeline.recv(MAX_DATAGRAM)
+        if not word:
+            return False
+        decoded = decode_to_process(word)
+        if isinstance(decoded, Fork):
+            self._fork()
+        elif isinstance(decoded, Commit):
+            commit(decoded.fault)
+        return not isinstance(decoded, Drain)
+
+    def _warm_up(self, module: str) -> None:
+        with suppress(ImportError):  # an actor that really needs it will say so
+            importlib.import_module(module)
+        gc.collect()
+        gc.freeze()
+        self._warmth += 1
+        if not self._preload:
+            self._say(Warm(self._warmth))
+
+    def _fork(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        reader, writer = os.pipe()
+        intermediate = os.fork()
+        if intermediate == 0:
+            blank = os.fork()
+            if blank:
+                os.write(writer, blank.to_bytes(4, "little"))
+                os._exit(0)
+            self._be_blank(ours, theirs, reader, writer)
+        os.close(writer)
+        blank = int.from_bytes(os.read(reader, 4), "little")
+        os.close(reader)
+        os.waitpid(intermediate, 0)
+        theirs.close()
+        self._forked += 1
+        with suppress(OSError):
+            socket.send_fds(self._lifeline, [encode(Blank(blank, self._warmth))], [ours.fileno()])
+        ours.close()
+
+    def _be_blank(self, ours: socket.socket, theirs: socket.socket, reader: int, writer: int) -> NoReturn:
+        while os.getppid() != self._supervisor:  # until the intermediate has exited
+            if not os.path.exists(f"/proc/{self._supervisor}"):  # noqa: PTH110 — before any path object is needed
+                os._exit(0)
+            time.sleep(0.0002)
+        ours.close()
+        os.close(reader)
+        os.close(writer)
+        self._lifeline.close()
+        live(theirs, self._supervisor)
+
+    def _say(self, word: object) -> None:
+        with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+            self._lifeline.send(encode(word), socket.MSG_DONTWAIT)
+
+
+def main() -> None:
+    fd, supervisor, interval_ms, preload = sys.argv[1:5]
+    linux.die_with(int(supervisor))
+    title("forkserver")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    faulthandler.enable()
+    faulthandler.register(linux.DUMP_SIGNAL, all_threads=True)
+    lifeline = socket.socket(fileno=int(fd))
+    ForkServer(lifeline, int(supervisor), int(interval_ms), [name for name in preload.split(",") if name]).run()
+
+
+if __name__ == "__main__":
+    main()

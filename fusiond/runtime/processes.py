@@ -1,0 +1,282 @@
+"""Starts processes, listens to their lifelines, ends and reaps them.
+
+An actor starts as a blank child that is told what to be. Blanks come from the fork server, one is kept in stock; when
+there is no fork server, or it does not deliver in time, a blank is started by exec: slower, never stuck.
+
+Exits and stops are noticed by SIGCHLD and `waitid`: the supervisor is the parent of every process of the tree, and as
+only it reaps them no pid is ever reused before it knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fusiond.actors.life import MAX_DATAGRAM
+from fusiond.protocol.lifeline import Assign, Beat, Blank, Fork, StartFailed, Warm, decode_to_supervisor, encode
+from fusiond.runtime import linux
+
+log = logging.getLogger(__name__)
+
+_DELIVERY = 0.15  # seconds a fork server has to deliver a blank before one is started by exec
+_LAST_WORDS = 2000  # bytes at the end of a log that may tell why a process died
+
+
+class Process:
+    """A child of ours. `name` is "" for a blank."""
+
+    def __init__(self, pid: int, lifeline: socket.socket, warmth: int = 0) -> None:
+        self.pid = pid
+        self.lifeline = lifeline
+        self.warmth = warmth
+        self.name = ""
+        self.generation = 0
+        self.log: Path | None = None
+        self.log_start = 0
+        self.beat: Beat | None = None
+        self.failed = ""  # why it could not start, in its own words
+
+    def say(self, word: Any, fds: list[int] | None = None) -> None:
+        """One datagram to the process; one that is dead or does not read will be noticed elsewhere."""
+        with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+            socket.send_fds(self.lifeline, [encode(word)], fds or [])
+
+    def last_words(self) -> str:
+        """What it said last on standard error in this life, "" if nothing; its own word of failure before that."""
+        if self.failed or self.log is None:
+            return self.failed
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(self.log_start, file.seek(0, os.SEEK_END) - _LAST_WORDS))
+                lines = file.read().decode("utf-8", "replace").strip().splitlines()
+        except OSError:
+            return ""
+        return lines[-1].strip() if lines else ""
+
+
+class Exit:
+    """How a process ended."""
+
+    def __init__(self, process: Process, code: int, status: int) -> None:
+        self.process = process
+        self.by_signal = code != os.CLD_EXITED
+        self.normal = not self.by_signal and status == 0
+        self.detail = linux.signal_name(status) if self.by_signal else f"status {status}"
+        self.status = status
+
+
+class Processes:
+    """The children of this process. Make it inside the running loop, once."""
+
+    def __init__(
+        self,
+        *,
+        on_word: Callable[[Process, Any], None],
+        on_exit: Callable[[Exit], None],
+        on_stopped: Callable[[Process], None],
+        on_assigned: Callable[[Process], None],
+        log_of: Callable[[str], Path],
+    ) -> None:
+        self._on_word, self._on_exit, self._on_stopped = on_word, on_exit, on_stopped
+        self._on_assigned = on_assigned
+        self._log_of = log_of
+        self._loop = asyncio.get_running_loop()
+        self._children: dict[int, Process] = {}
+        self._blanks: list[Process] = []
+        self._wanted: deque[tuple[Assign, list[int]]] = deque()
+        self._forkserver: Process | None = None
+        self._asked = 0  # blanks the fork server owes us
+        self._warmth = 0
+        self._closing = False
+        linux.become_subreaper()
+        self._loop.add_signal_handler(signal.SIGCHLD, self.reap)
+
+    @property
+    def blanks(self) -> list[int]:
+        """The pids of the spare children."""
+        return [blank.pid for blank in self._blanks]
+
+    def start_forkserver(self, name: str, generation: int, interval_ms: int, preload: list[str]) -> Process:
+        """Starts a fork server by exec."""
+        args = [str(os.getpid()), str(interval_ms), ",".join(preload)]
+        process = self._exec("fusiond.runtime.forkserver", args, self._log_of(name))
+        self._name(process, name, generation)
+        self._forkserver = process
+        self._asked = 0
+        self._warmth = 0
+        self._want_blank()
+        return process
+
+    def start(self, assign: Assign, fds: list[int]) -> None:
+        """Starts an actor; `on_assigned` follows, at once if a blank is there. `fds` go with the assignment."""
+        self._wanted.append((assign, fds))
+        self._supply()
+
+    def forget(self, name: str) -> None:
+        """Takes back a start that has not been carried out yet."""
+        self._wanted = deque(item for item in self._wanted if item[0].name != name)
+
+    def close(self) -> None:
+        """Ends the spare children and makes no new ones."""
+        self._closing = True
+        self._wanted.clear()
+        for blank in self._blanks:
+            os.kill(blank.pid, signal.SIGKILL)
+        self._blanks.clear()
+
+    # --- supply ------------------------------------------------------------------------------------------------------
+
+    def _supply(self) -> None:
+        """Gives blanks to those who wait for one, as far as there are any; orders the rest."""
+        while self._wanted and self._blanks:
+            blank = self._blanks.pop()
+            if linux.is_stopped(blank.pid):  # it would not begin; SIGCHLD ends its story
+                os.kill(blank.pid, signal.SIGKILL)
+                continue
+            self._assign(blank, *self._wanted.popleft())
+        self._want_blank()
+
+    def _want_blank(self) -> None:
+        """One blank for each who waits, and one in stock."""
+        if self._closing:
+            return
+        if self._forkserver is None:
+            for _ in range(len(self._wanted)):
+                self._exec_blank()
+            return
+        while self._asked + len(self._blanks) < len(self._wanted) + 1:
+            self._asked += 1
+            self._forkserver.say(Fork())
+        if self._wanted:
+            self._loop.call_later(_DELIVERY, self._overdue, self._wanted[0][0])
+
+    def _overdue(self, assign: Assign) -> None:
+        """The fork server has not delivered (it starts, or hangs): whoever still waits is started by exec."""
+        if not self._closing and any(waiting is assign for waiting, _ in self._wanted):
+            self._exec_blank()
+            self._loop.call_later(_DELIVERY, self._overdue, assign)
+
+    def _exec_blank(self) -> None:
+        if self._wanted:
+            assign, fds = self._wanted.popleft()
+            self._assign(self._exec("fusiond.runtime.child", [str(os.getpid())], None), assign, fds)
+
+    def _exec(self, module: str, args: list[str], log_path: Path | None) -> Process:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.set_inheritable(True)
+        actions: list[Any] = []
+        log_start = 0
+        if log_path is not None:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            actions = [(os.POSIX_SPAWN_OPEN, 1, str(log_path), flags, 0o600), (os.POSIX_SPAWN_DUP2, 1, 2)]
+            log_start = log_path.stat().st_size if log_path.exists() else 0
+        command = [sys.executable, "-P", "-m", module, str(theirs.fileno()), *args]
+        pid = os.posix_spawn(
+            sys.executable, command, os.environ, file_actions=actions, setsid=True, setsigmask=[]
+        )
+        theirs.close()
+        process = self._adopt(Process(pid, ours))
+        process.log, process.log_start = log_path, log_start
+        return process
+
+    def _adopt(self, process: Process) -> Process:
+        self._children[process.pid] = process
+        process.lifeline.setblocking(False)
+        self._loop.add_reader(process.lifeline.fileno(), self._read, process)
+        return process
+
+    def _assign(self, process: Process, assign: Assign, fds: list[int]) -> None:
+        process.log = self._log_of(assign.name)
+        log_fd = os.open(process.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        process.log_start = os.fstat(log_fd).st_size
+        self._name(process, assign.name, assign.generation)
+        self._on_assigned(process)
+        process.say(assign, [log_fd, *fds])
+        os.close(log_fd)
+
+    def _name(self, process: Process, name: str, generation: int) -> None:
+        process.name, process.generation = name, generation
+
+    # --- lifelines and exits -----------------------------------------------------------------------------------------
+
+    def _read(self, process: Process) -> None:
+        while process.lifeline.fileno() >= 0:
+            try:
+                word, fds, _, _ = socket.recv_fds(process.lifeline, MAX_DATAGRAM, 4)
+            except BlockingIOError:
+                return
+            except OSError:
+                word, fds = b"", []
+            if not word:  # its end; SIGCHLD tells the rest
+                self._loop.remove_reader(process.lifeline.fileno())
+                return
+            self._word(process, decode_to_supervisor(word), fds)
+
+    def _word(self, process: Process, word: Any, fds: list[int]) -> None:
+        if isinstance(word, Blank):
+            self._asked -= 1
+            lifeline = socket.socket(fileno=fds[0])
+            if Path(f"/proc/{word.pid}").exists():  # else it has been reaped before we knew it
+                self._blanks.append(self._adopt(Process(word.pid, lifeline, word.warmth)))
+            self._retire()
+            self._supply()
+        elif isinstance(word, Warm):
+            self._warmth = word.warmth
+            self._retire()
+            self._want_blank()
+        else:
+            if isinstance(word, Beat):
+                process.beat = word
+            elif isinstance(word, StartFailed):
+                process.failed = word.message
+            if process.name:
+                self._on_word(process, word)
+
+    def _retire(self) -> None:
+        """Blanks that were forked before the last import are of no use."""
+        for blank in [blank for blank in self._blanks if blank.warmth < self._warmth and not self._wanted]:
+            self._blanks.remove(blank)
+            os.kill(blank.pid, signal.SIGKILL)
+
+    def reap(self) -> None:
+        """Takes note of every child that ended or was stopped."""
+        while True:
+            try:
+                result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOHANG)
+            except ChildProcessError:
+                return
+            if result is None:
+                return
+            process = self._children.get(result.si_pid)
+            if process is None:
+                continue  # an orphan that became ours, or a blank that died before it was delivered
+            if result.si_code in (os.CLD_STOPPED, os.CLD_TRAPPED):
+                if process.name:
+                    self._on_stopped(process)
+                continue
+            self._ended(process, result.si_code, result.si_status)
+
+    def _ended(self, process: Process, code: int, status: int) -> None:
+        self._read(process)  # its last words
+        del self._children[process.pid]
+        self._loop.remove_reader(process.lifeline.fileno())
+        process.lifeline.close()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # whatever it started and did not take along
+        if process in self._blanks:
+            self._blanks.remove(process)
+        if process is self._forkserver:
+            self._forkserver = None
+            self._asked = 0
+        if process.name:
+            self._on_exit(Exit(process, code, status))
+        self._want_blank()

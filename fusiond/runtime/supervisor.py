@@ -1,0 +1,332 @@
+"""The supervisor: feeds what happens to the policy and performs what it decides. One thread, one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from fusiond.protocol.lifeline import (
+    Aftermath,
+    Announce,
+    Assign,
+    Beat,
+    Commit,
+    Drain,
+    Gone,
+    Loading,
+    Notice,
+    Peer,
+    Promote,
+    Ready,
+    Stuck,
+)
+from fusiond.runtime import linux, tree
+from fusiond.runtime.journal import Journal
+from fusiond.runtime.processes import Exit, Process, Processes
+from fusiond.runtime.recovery import Recovery
+from fusiond.runtime.tree import Part
+from fusiond.supervision import effects, events, policy
+from fusiond.supervision.spec import Limits
+from fusiond.supervision.state import Child, Supervision
+
+log = logging.getLogger(__name__)
+
+_BY_HAND = {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"}
+"""Signals by which people end processes: no fault of the request that was at work (but see the kernel's oom_kill)."""
+
+
+class Supervisor:
+    """Keeps `parts` alive. `listeners`: the sockets that the router serves, for clients and for actors."""
+
+    def __init__(
+        self,
+        parts: dict[str, Part],
+        *,
+        limits: Limits,
+        preload: list[str],
+        listeners: tuple[socket.socket, socket.socket],
+        actors_endpoint: str,
+        journal: Journal,
+        log_of: Callable[[str], Any],
+        log_level: str,
+    ) -> None:
+        self.parts = parts
+        self.journal = journal
+        self.state = Supervision(limits=limits)
+        self.recoveries: dict[str, Recovery] = {}
+        self.finished = asyncio.Event()
+        self.changed = asyncio.Event()
+        self._preload = preload
+        self._listeners = listeners
+        self._endpoint = actors_endpoint
+        self._log_level = log_level
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[events.Event] = deque()
+        self._working = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at: float | None = None
+        self._live: dict[str, Process] = {}
+        self._ends: dict[tuple[str, int], Process] = {}
+        self._oom_kills = linux.oom_kills()
+        self.processes = Processes(
+            on_word=self._word,
+            on_exit=self._exit,
+            on_stopped=self._stopped,
+            on_assigned=self._assigned,
+            log_of=log_of,
+        )
+
+    # --- the door ----------------------------------------------------------------------------------------------------
+
+    def boot(self) -> None:
+        """Starts everything."""
+        self.feed(events.Boot(tuple(part.spec for part in self.parts.values())))
+
+    def reconfigure(self, parts: dict[str, Part], limits: Limits, preload: list[str], log_level: str) -> list[str]:
+        """Replaces what changed and nothing else; returns the names of what did."""
+        before = {name: part.spec.fingerprint for name, part in self.parts.items()}
+        self.parts, self._preload, self._log_level = parts, preload, log_level
+        self.feed(events.Reconfigured(tuple(part.spec for part in parts.values()), limits))
+        return [name for name, part in parts.items() if before.get(name) != part.spec.fingerprint]
+
+    def feed(self, event: events.Event) -> None:
+        """One thing that happened, or was asked for."""
+        self._queue.append(event)
+        if self._working:
+            return
+        self._working = True
+        try:
+            while self._queue:
+                self._step(self._queue.popleft())
+        finally:
+            self._working = False
+        self._set_alarm()
+
+    def _step(self, event: events.Event) -> None:
+        now = self._loop.time()
+        self.state, todo = policy.step(self.state, event, now, random.random())  # noqa: S311 — jitter
+        for effect in todo:
+            self._perform(effect)
+        if todo:
+            self.changed.set()
+            self.changed = asyncio.Event()
+
+    def _set_alarm(self) -> None:
+        wake = policy.next_wake(self.state)
+        if wake is None or (self._alarm_at is not None and self._alarm_at <= wake):
+            return  # an alarm that rings too early costs one look and sets the next
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = wake
+        self._alarm = self._loop.call_at(wake, self._ring)
+
+    def _ring(self) -> None:
+        assert self._alarm_at is not None
+        late = max(0.0, self._loop.time() - self._alarm_at)
+        self._alarm = self._alarm_at = None
+        self.feed(events.Tick(late))
+
+    # --- effects -----------------------------------------------------------------------------------------------------
+
+    def _perform(self, effect: effects.Effect) -> None:
+        if isinstance(effect, effects.Spawn):
+            self._spawn(effect.name, effect.generation)
+        elif isinstance(effect, effects.Signal):
+            number = signal.SIGKILL if effect.signal == "KILL" else signal.SIGTERM
+            self._signal(effect.name, effect.generation, number)
+        elif isinstance(effect, effects.Dump):
+            self._signal(effect.name, effect.generation, linux.DUMP_SIGNAL)
+        elif isinstance(effect, effects.Drain):
+            self._drain(effect.name, effect.generation)
+        elif isinstance(effect, effects.Promote):
+            self._promote(effect.name, effect.generation, effect.standby)
+        elif isinstance(effect, effects.Record):
+            self._record(effect)
+        elif isinstance(effect, effects.Finished):
+            self.processes.close()
+            self.finished.set()
+
+    def _spawn(self, name: str, generation: int) -> None:
+        part = self.parts[name]
+        interval = int(part.spec.heartbeat_interval_s * 1000)
+        try:
+            if part.spec.kind == "forkserver":
+                self._assigned(self.processes.start_forkserver(name, generation, interval, list(self._preload)))
+                return
+            assign = Assign(
+                name=name,
+                kind=part.spec.kind,
+                service=part.spec.service,
+                generation=generation,
+                heartbeat_interval_ms=interval,
+                actors_endpoint=self._endpoint,
+                config=part.config,
+                log_level=self._log_level,
+                standby=part.spec.standby_for is not None,
+            )
+            fds = [listener.fileno() for listener in self._listeners] if name == tree.ROUTER else []
+            self.processes.forget(name)
+            self.processes.start(assign, fds)
+        except OSError as error:
+            self.feed(events.SpawnFailed(name, generation, f"no process could be made: {error}"))
+
+    def _assigned(self, process: Process) -> None:
+        """A process is about to learn what it is."""
+        name, generation = process.name, process.generation
+        self._live[name] = process
+        if name == tree.ROUTER:
+            # its own assignment is the first word on its lifeline, this the second
+            self._loop.call_soon(self._tell_router, Announce(self._peers(), whole=True))
+        elif self.parts[name].spec.service and self.parts[name].spec.standby_for is None:
+            self._tell_router(Announce([self._peer(name, process)]))
+        if recovery := self.recoveries.get(name):
+            recovery.mark_respawned(process.pid)
+        self.feed(events.Spawned(name, generation, process.pid))
+
+    def _peers(self) -> list[Peer]:
+        return [
+            self._peer(name, process)
+            for name, process in self._live.items()
+            if name in self.parts
+            and self.parts[name].spec.service
+            and self.parts[name].spec.standby_for is None
+        ]
+
+    def _peer(self, name: str, process: Process) -> Peer:
+        return Peer(name, process.generation, process.pid, self.parts[name].spec.service)
+
+    def _tell_router(self, word: Any) -> None:
+        if (router := self._live.get(tree.ROUTER)) is not None:
+            router.say(word)
+
+    def process(self, name: str, generation: int | None = None) -> Process | None:
+        """The live process of an actor, of this generation if one is given."""
+        process = self._live.get(name)
+        return process if process and generation in (None, process.generation) else None
+
+    def _signal(self, name: str, generation: int, number: int) -> None:
+        if process := self.process(name, generation):
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+            if number == signal.SIGKILL:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, number)
+
+    def _drain(self, name: str, generation: int) -> None:
+        if process := self.process(name, generation):
+            if name != tree.ROUTER:
+                self._tell_router(Drain(name, generation))
+            process.say(Drain())
+
+    def _promote(self, name: str, generation: int, standby: str) -> None:
+        process = self._live.pop(standby)
+        process.name, process.generation = name, generation
+        self._live[name] = process
+        self._tell_router(Announce([self._peer(name, process)]))
+        process.say(Promote(name, generation))
+        if recovery := self.recoveries.get(name):
+            recovery.mark_respawned(process.pid)
+            recovery.mark_ready()
+
+    def _record(self, effect: effects.Record) -> None:
+        if effect.kind in ("missed", "exited") and (recovery := self.recoveries.get(effect.actor)):
+            recovery.mark_noticed()
+        if effect.kind in ("failed", "stopped", "backed_off") and (recovery := self.recoveries.get(effect.actor)):
+            recovery.done.set()
+        self.journal.record(
+            effect.kind,
+            effect.actor,
+            pid=effect.pid,
+            generation=effect.generation,
+            detail=effect.detail,
+            ms=effect.ms,
+        )
+
+    # --- what processes say and what becomes of them -----------------------------------------------------------------
+
+    def _word(self, process: Process, word: Any) -> None:
+        name, generation = process.name, process.generation
+        if isinstance(word, Beat):
+            self.feed(events.Beat(name, generation))
+        elif isinstance(word, Ready):
+            if recovery := self.recoveries.get(name):
+                recovery.mark_ready()
+            self.feed(events.Ready(name, generation))
+        elif isinstance(word, Loading):
+            self.feed(events.Loading(name, generation))
+        elif isinstance(word, Stuck):
+            self.feed(events.StuckReported(word.name, word.generation))
+        elif isinstance(word, Aftermath):
+            if recovery := self.recoveries.get(word.name):
+                recovery.requests = word.requests
+            for kind in ("redispatched", "resumed", "failed"):
+                if count := getattr(word.requests, kind):
+                    self.journal.record(kind, word.name, generation=word.generation, detail=f"{count} requests")
+        elif isinstance(word, Notice):
+            self.journal.record(word.kind, word.actor, pid=process.pid, detail=word.detail)
+
+    def _exit(self, exit: Exit) -> None:
+        process = exit.process
+        name, generation = process.name, process.generation
+        if self._live.get(name) is process:
+            del self._live[name]
+        if name != tree.ROUTER:
+            self._tell_router(Gone(name, generation, self._blamed(exit)))
+        self.feed(
+            events.Exited(
+                name,
+                generation,
+                "signal" if exit.by_signal else "exit",
+                exit.detail,
+                exit.normal,
+                "" if exit.normal or exit.by_signal else process.last_words(),
+            )
+        )
+
+    def _blamed(self, exit: Exit) -> bool:
+        """Whether the process ended by its own doing, so that what it worked on may be the cause."""
+        killed, self._oom_kills = self._oom_kills, linux.oom_kills()
+        if exit.detail == "SIGKILL" and self._oom_kills > killed:
+            return True
+        by_order = exit.process.name in self.recoveries or self._cause(exit.process.name) is not None
+        return not exit.normal and exit.detail not in _BY_HAND and not by_order
+
+    def _cause(self, name: str) -> object | None:
+        child = self.state.children.get(name)
+        return child.cause if child else None
+
+    def _stopped(self, process: Process) -> None:
+        self.feed(events.StopSeen(process.name, process.generation))
+
+    # --- orders ------------------------------------------------------------------------------------------------------
+
+    def child(self, name: str) -> Child | None:
+        return self.state.children.get(name)
+
+    def commit_fault(self, name: str, fault: Any) -> None:
+        """Makes an actor commit a fault."""
+        if process := self.process(name):
+            process.say(Commit(fault))
+
+    async def settled(self) -> None:
+        """Waits until every actor is ready, standing by, stopped or has failed."""
+        while any(child.state in ("starting", "draining") for child in self.state.children.values()):
+            await self.changed.wait()
+
+    def shut_down(self) -> None:
+        """Ends everything, gracefully; `finished` is set when nothing is left."""
+        self.feed(events.Shutdown())
+
+
+def wall_clock(monotonic: float) -> float:
+    """Seconds since the epoch for a time on the loop's clock."""
+    return time.time() - time.monotonic() + monotonic

@@ -1,0 +1,86 @@
+"""Which actors there are: from the configuration to the specs that the policy supervises and what each is handed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from fusiond.config import Config
+from fusiond.paths import Paths
+from fusiond.protocol.control import Kind
+from fusiond.supervision.spec import ActorSpec
+
+FORKSERVER = "forkserver"
+ROUTER = "router"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One actor of the tree: what the policy knows of it, and what its process is handed."""
+
+    spec: ActorSpec
+    config: bytes
+
+
+def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Part]:
+    """Every actor of the tree by name, in the order in which they start."""
+    handed: dict[Kind, dict[str, object]] = {
+        "store": {
+            "database": "" if config.sessions.storage == "memory" else str(paths.database),
+        },
+        "llm": {
+            "model": config.model,
+            "providers": {
+                name: {"kind": provider.kind, "base_url": provider.base_url, "api_key": keys.get(name, "")}
+                for name, provider in config.providers.items()
+            },
+            "models_dir": str(paths.models),
+            "run_dir": str(paths.run),
+        },
+        "agent": {},
+    }
+    found = {FORKSERVER: _part(config, FORKSERVER, "forkserver", "", {})}
+    found[ROUTER] = _part(
+        config,
+        ROUTER,
+        "router",
+        "",
+        {
+            "queue_size": config.router.queue_size,
+            "services": list(handed),
+            "clients_path": str(paths.router_socket),
+            "actors_path": str(paths.actors_socket),
+        },
+    )
+    for kind, blob in handed.items():
+        settings = config.actors[kind]
+        names = [kind] if kind == "store" else [f"{kind}.{number}" for number in range(settings.replicas)]
+        for name in names:
+            found[name] = _part(config, name, kind, kind, blob)
+    return found
+
+
+def preload(config: Config) -> list[str]:
+    """What the fork server imports when it has nothing else to do."""
+    local = config.model.startswith("local/")
+    return ["fusiond.actors.llm", "xllamacpp"] if local else ["fusiond.actors.llm"]
+
+
+def _part(config: Config, name: str, kind: Kind, service: str, handed: dict[str, object]) -> Part:
+    settings = config.supervisor
+    blob = msgspec.msgpack.encode(handed)
+    timings = msgspec.msgpack.encode(settings)
+    spec = ActorSpec(
+        name=name,
+        kind=kind,
+        service=service,
+        heartbeat_timeout_s=settings.heartbeat_timeout_ms / 1000,
+        heartbeat_interval_s=settings.heartbeat_interval_ms / 1000,
+        startup_timeout_s=settings.startup_timeout_s,
+        shutdown_grace_s=settings.shutdown_grace_s,
+        fingerprint=hashlib.sha256(blob + timings + config.log_level.encode()).hexdigest()[:16],
+    )
+    return Part(spec, blob)

@@ -1,0 +1,92 @@
+"""The tables, and how they came about.
+
+`PRAGMA user_version` counts the migrations that a file has been through. A migration, once released, is never
+edited; the next one is appended. Small columns stand before texts: lists need not read through long messages.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from fusiond.errors import StorageError
+
+APPLICATION_ID = 0x4675736E
+"""Marks the file as ours ("Fusn"): another program's database is not taken for one to migrate."""
+
+_SESSIONS = (
+    """
+    CREATE TABLE sessions (
+        n         INTEGER PRIMARY KEY,
+        id        TEXT    NOT NULL UNIQUE,
+        uid       INTEGER NOT NULL,  -- whose it is; -1: nobody known
+        last_turn INTEGER NOT NULL,  -- turns.n of the newest; "used last" does not depend on the clock
+        created   TEXT    NOT NULL,
+        updated   TEXT    NOT NULL,
+        title     TEXT    NOT NULL
+    )
+    """,
+    "CREATE INDEX sessions_by_use ON sessions (last_turn)",
+    """
+    CREATE TABLE turns (
+        n             INTEGER PRIMARY KEY,  -- the order in which they began, over all sessions
+        turn          TEXT    NOT NULL UNIQUE,
+        session       TEXT    NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+        began         TEXT    NOT NULL,
+        ended         TEXT,
+        complete      INTEGER,              -- NULL: no answer yet, 0: cut short, 1: whole
+        attempts      INTEGER,
+        input_tokens  INTEGER,
+        output_tokens INTEGER,
+        model         TEXT    NOT NULL,     -- the one asked for, then the one that answered
+        finish_reason TEXT,
+        system        TEXT,                 -- NULL: as before
+        prompt        TEXT    NOT NULL,
+        answer        TEXT
+    )
+    """,
+    "CREATE INDEX turns_of_session ON turns (session, n)",
+)
+
+MIGRATIONS: list[tuple[str, ...]] = [_SESSIONS]
+"""The statements that lead from version i to version i + 1, at index i."""
+
+
+def migrate(db: sqlite3.Connection, where: str) -> None:
+    """Brings the schema up to date in one transaction: all of it or nothing.
+
+    Raises what `check` raises.
+    """
+    if check(db, where) == len(MIGRATIONS):
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for statements in MIGRATIONS[check(db, where) :]:
+            for statement in statements:
+                db.execute(statement)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def check(db: sqlite3.Connection, where: str) -> int:
+    """How many migrations the file has been through, without writing to it.
+
+    Raises StorageError for a file of a newer version or of another program.
+    """
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    application: int = db.execute("PRAGMA application_id").fetchone()[0]
+    tables: int = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION_ID and (version or tables):
+        raise StorageError(
+            f"{where} belongs to another program", advice="move that file away, or choose another home"
+        )
+    if version > len(MIGRATIONS):
+        raise StorageError(
+            f"{where} was written by a newer Fusion (schema {version}, this one knows {len(MIGRATIONS)})",
+            advice="install the newer version again, or choose another home",
+        )
+    return version

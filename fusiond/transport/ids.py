@@ -1,0 +1,14 @@
+"""Names of requests."""
+
+from __future__ import annotations
+
+import os
+import time
+
+
+def new_id() -> bytes:
+    """16 bytes, a UUIDv7 (RFC 9562): 48 bits of milliseconds, then random; sorts by time of making."""
+    random = bytearray(os.urandom(10))
+    random[0] = 0x70 | (random[0] & 0x0F)
+    random[2] = 0x80 | (random[2] & 0x3F)
+    return int(time.time() * 1000).to_bytes(6, "big") + bytes(random)
