@@ -7,13 +7,12 @@ again: of two that start at once one gets the lock, the other says so and ends, 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -22,6 +21,9 @@ from fusionctl.holder import Holder
 from fusiond.errors import Busy, ConfigError, Denied, FusionError, Unreachable
 from fusiond.paths import Paths, prepare
 from fusiond.protocol.control import Health
+
+if TYPE_CHECKING:
+    import subprocess
 
 SILENCE = 2.0
 """Seconds of silence after which a supervisor counts as hung: the default of `heartbeat_timeout_ms`."""
@@ -121,8 +123,10 @@ def launch(paths: Paths, *, notice: Notice) -> Daemon:
     Raises what the daemon said where it ended instead: `ConfigError`, `Denied`, or a `FusionError` with its
     last words.
     """
+    import subprocess  # not needed by those who find one running, most of the time
+
     prepare(paths)
-    with paths.daemon_log.open("ab") as log:
+    with open(paths.daemon_log, "ab", opener=_private) as log:
         before = log.tell()
         process = subprocess.Popen(
             command(paths),
@@ -136,6 +140,10 @@ def launch(paths: Paths, *, notice: Notice) -> Daemon:
     threading.Thread(target=process.wait, daemon=True, name="reaper").start()
     notice(f"starting the daemon (pid {process.pid})")
     return _await_ready(paths, process, before, notice)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def command(paths: Paths) -> list[str]:

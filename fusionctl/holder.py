@@ -10,8 +10,6 @@ import fcntl
 import os
 import select
 import signal
-import socket
-import struct
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -128,6 +126,9 @@ def _await_ends(fds: list[int], seconds: float) -> list[int]:
 
 def _listener(path: Path) -> Holder | None:
     """Who listens at `path`: how a member of the service's group, who may not read its lock, finds it."""
+    import socket
+    import struct
+
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         probe.connect(str(path))

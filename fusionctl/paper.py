@@ -95,8 +95,7 @@ class Live:
             self._put(self._text)
 
     def _wipe(self) -> bool:
-        """Takes the answer off the screen; returns whether all of it was still there, and not scrolled away.
-        """
+        """Takes the answer off the screen; returns whether all of it was still there, and not scrolled away."""
         columns, rows = shutil.get_terminal_size()
         down, _ = end_of(self._text, columns)
         up = min(down, rows - 1)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from fusiond.protocol.control import ActorHealth, Event, Health, KillReport, LastExit
-from fusiond.protocol.sessions import SessionDetail, SessionSummary
+if TYPE_CHECKING:
+    from fusiond.protocol.control import ActorHealth, Event, Health, KillReport, LastExit
+    from fusiond.protocol.sessions import SessionDetail, SessionSummary
 
 Paint = Callable[[str, str], str]
 """`paint(text, style)`: the text in a style of `STYLES`."""
@@ -128,7 +130,7 @@ def _lag(lag_ms: float | None) -> str:
 
 
 def _history(actor: ActorHealth, now: datetime) -> str:
-    """What happened last: `replaced 3 s ago: killed by SIGKILL, ready again in 7 ms`, or why it is not there."""
+    """What happened last, `replaced 3 s ago: killed by SIGKILL, ready again in 7 ms`, or why it is away."""
     last = actor.last_exit
     if last is None:
         return ""

@@ -14,7 +14,9 @@ from fusiond.errors import FusionError
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fusiond")
-@click.option("--home", type=click.Path(path_type=Path), help="Keep everything below this folder (FUSION_HOME).")
+@click.option(
+    "--home", type=click.Path(path_type=Path), help="Keep everything below this folder (FUSION_HOME)."
+)
 def command(home: Path | None) -> None:
     """Runs Fusion's daemon in the foreground until SIGTERM or Ctrl-C.
 

@@ -10,7 +10,6 @@ import click
 
 from fusionctl import orders, output, render
 from fusionctl.invocation import Invocation
-from fusionctl.screen import Screen
 from fusiond.errors import Denied, FusionError, Unreachable
 from fusiond.protocol.control import Health
 
@@ -58,6 +57,8 @@ def _looks(invocation: Invocation, seconds: float) -> Iterator[Health | FusionEr
 
 def _follow(invocation: Invocation, seconds: float, as_json: bool) -> None:
     """The live view; Ctrl-C leaves it."""
+    from fusionctl.screen import Screen
+
     before: Health | None = None
     with Screen(live=output.on_terminal() and not as_json) as screen:
         for seen in _looks(invocation, seconds):

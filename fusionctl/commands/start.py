@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from fusionctl import autostart, holder, homes
+from fusionctl import autostart, holder, homes, output
 from fusionctl.invocation import Invocation, notice
-from fusionctl.render import count, span
+from fusionctl.render import cause, count, span
 from fusiond.protocol.control import Health
 
 
@@ -36,10 +36,10 @@ def start(invocation: Invocation, foreground: bool) -> int:
 
 
 def _report_failures(tree: Health) -> int:
-    failed = [actor for actor in tree.actors if actor.state == "failed"]
+    failed = [actor for actor in tree.actors if actor.state in ("failed", "backoff")]
     for actor in failed:
-        why = actor.last_exit.detail if actor.last_exit else "it did not start"
-        notice(f"{actor.name} failed: {why} — see: fusionctl logs {actor.name}")
+        why = cause(actor.last_exit) if actor.last_exit else "it did not start"
+        output.complain(f"{actor.name} does not start: {why} — see: fusionctl logs {actor.name}")
     return 1 if failed else 0
 
 

@@ -53,7 +53,7 @@ class Port(Protocol):
     async def request(
         self, service: str, verb: str, body: bytes, *, timeout: float | None = None, repeatable: bool = True
     ) -> bytes:
-        """Asks another service; raises the `FusionError` of a failure. Cancelling the awaiting task cancels the call."""
+        """Asks another service; raises the `FusionError` of a failure. Cancelling the waiting task cancels the call."""
 
     def stream(
         self, service: str, verb: str, body: bytes, *, timeout: float | None = None, repeatable: bool = True

@@ -44,7 +44,19 @@ _KEEP = 60.0  # seconds an answer is kept for an acknowledgement that does not c
 class Serving:
     """A call being served, and its reply until it is acknowledged; what the handler sees as `Call`."""
 
-    __slots__ = ("_due", "_host", "attempt", "body", "chunks", "ended_at", "id", "task", "terminal", "uid", "verb")
+    __slots__ = (
+        "_due",
+        "_host",
+        "attempt",
+        "body",
+        "chunks",
+        "ended_at",
+        "id",
+        "task",
+        "terminal",
+        "uid",
+        "verb",
+    )
 
     def __init__(self, host: Host, header: Request, body: bytes) -> None:
         self._host = host
@@ -114,8 +126,10 @@ class Host:
         await self._actor.setup(self)
         if self._assign.standby:
             self._life.say(Ready())
-            await asyncio.wait({asyncio.ensure_future(e.wait()) for e in (self._promoted, self._drained)},
-                               return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {asyncio.ensure_future(e.wait()) for e in (self._promoted, self._drained)},
+                return_when=asyncio.FIRST_COMPLETED,
+            )
         if not self._draining:
             self._connect()
             with suppress(TimeoutError):
@@ -242,7 +256,9 @@ class Host:
 
     def _sweep(self) -> None:
         old = self.loop.time() - _KEEP
-        self._forget([id for id, serving in self._serving.items() if serving.terminal and serving.ended_at < old])
+        self._forget(
+            [id for id, serving in self._serving.items() if serving.terminal and serving.ended_at < old]
+        )
         self.loop.call_later(_KEEP, self._sweep)
 
     # --- the supervisor's words --------------------------------------------------------------------------------------

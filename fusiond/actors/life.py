@@ -40,13 +40,15 @@ class Life:
         """Takes everything the supervisor has said so far."""
         while True:
             try:
-                word = self._lifeline.recv(MAX_DATAGRAM)
+                word, fds, _, _ = socket.recv_fds(self._lifeline, MAX_DATAGRAM, 1)
             except BlockingIOError:
                 return
             except OSError:
-                word = b""
+                word, fds = b"", []
             if not word:
                 os._exit(0)
+            if fds:  # a standby gets the log of the actor that it becomes
+                write_to(fds[0])
             decoded = decode_to_process(word)
             if isinstance(decoded, Commit):
                 commit(decoded.fault)
@@ -69,6 +71,13 @@ class Life:
         self.say(Beat(self._seq, lag_ms, self.in_flight(), self.progress))
         self._expected = now + self._interval
         self._loop.call_at(self._expected, self._beat)
+
+
+def write_to(log_fd: int) -> None:
+    """Sends standard output and error to this log from now on."""
+    os.dup2(log_fd, 1)
+    os.dup2(log_fd, 2)
+    os.close(log_fd)
 
 
 def commit(fault: Fault) -> None:

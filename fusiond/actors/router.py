@@ -34,7 +34,8 @@ from fusiond.protocol.envelope import (
     from_client,
 )
 from fusiond.protocol.lifeline import Aftermath, Announce, Assign, Drain, Gone, Ready, Stuck
-from fusiond.routing.table import Route, Table
+from fusiond.routing.records import Route
+from fusiond.routing.table import Table
 from fusiond.transport.sockets import Listener, Peer
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,11 @@ class Router:
     def __init__(self, config: RouterConfig, assign: Assign, lifeline: socket.socket, fds: list[int]) -> None:
         self._loop = asyncio.get_running_loop()
         self._table = Table(
-            self._send, self._stuck, queue_size=config.queue_size, services=config.services, now=self._loop.time()
+            self._send,
+            self._stuck,
+            queue_size=config.queue_size,
+            services=config.services,
+            now=self._loop.time(),
         )
         self._tick: asyncio.TimerHandle | None = None
         self._watched: dict[bytes, tuple[int, int]] = {}  # a client's identity → its pid and a pidfd
@@ -225,4 +230,3 @@ async def serve(assign: Assign, lifeline: socket.socket, fds: list[int]) -> None
     """Runs the router until it is drained. `fds`: the listening sockets for clients and for actors."""
     config = msgspec.msgpack.decode(assign.config, type=RouterConfig)
     await Router(config, assign, lifeline, fds).run()
-

@@ -65,7 +65,7 @@ def _checked(text: str, path: Path) -> dict[str, Any]:
     raw, problems = parse(text)
     if problems:
         first, others = problems[0], len(problems) - 1
-        advice = f"{others} more problems: fusionctl config check" if others else ""
+        advice = f"and {others} more: fusionctl config check" if others else ""
         raise ConfigError(f"{path}{' ' if first.line else ': '}{first}", advice=advice)
     return raw
 

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from fusiond.config.schema import ACTOR_KINDS, AgentsSettings, Config, Section
+from fusiond.config.toml_text import toml_key
 
 Path = tuple[str, ...]
 FREE = "NAME"
@@ -17,7 +18,7 @@ FREE = "NAME"
 
 def dotted(path: Iterable[str]) -> str:
     """A key's path as TOML writes it."""
-    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{part}"' for part in path)
+    return ".".join(toml_key(part) for part in path)
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:

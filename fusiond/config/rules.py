@@ -18,6 +18,7 @@ from fusiond.config.schema import (
     SupervisorSettings,
     ToolsSettings,
 )
+from fusiond.config.toml_text import toml_value
 from fusiond.config.values import Fault
 
 Given = Mapping[str, Any]
@@ -38,12 +39,12 @@ def model_faults(model: str, providers: Iterable[str]) -> Iterator[Fault]:
     known = sorted({*providers, *BUILT_IN_PROVIDERS, LOCAL})
     provider, slash, name = model.partition("/")
     if not slash or not provider or not name:
-        yield Fault((), f'must be written provider/name, not "{model}"')
+        yield Fault((), f"must be written provider/name, not {toml_value(model)}")
     elif provider not in known:
         near = nearest(provider, known)
         yield Fault(
             (),
-            f'names no provider: there is no "{provider}", only {", ".join(known)}',
+            f"names no provider: there is no {toml_value(provider)}, only {', '.join(known)}",
             f"{near}/{name}" if near else None,
         )
 
@@ -88,9 +89,7 @@ def _provider(name: str, table: ProviderSettings, given: Given) -> Iterator[Faul
         return
     built_in = BUILT_IN_PROVIDERS.get(name)
     if built_in and given.get("kind", built_in.kind) != built_in.kind:
-        yield Fault(
-            ("kind",), f'must be "{built_in.kind}" here; give a provider of another kind another name'
-        )
+        yield Fault(("kind",), f'must be "{built_in.kind}" here; give one of another kind another name')
     if table.base_url:
         if fault := url_fault(table.base_url):
             yield Fault(("base_url",), fault)
@@ -119,7 +118,7 @@ def _mcp_server(_name: str, table: McpServer, given: Given) -> Iterator[Fault]:
 def _modules(_name: str, table: ToolsSettings | AgentsSettings, _given: Given) -> Iterator[Fault]:
     for module in table.modules:
         if not all(part.isidentifier() for part in module.split(".")):
-            yield Fault(("modules",), f'must hold names of Python modules, and "{module}" is none')
+            yield Fault(("modules",), f"must hold names of Python modules, and {toml_value(module)} is none")
 
 
 RULES: Mapping[type[Section], Rule] = {

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 import msgspec
 
 from fusiond.config.naming import nearest
+from fusiond.config.toml_text import toml_value
 
 _BOUNDS = {">=": "at least", ">": "more than", "<=": "at most", "<": "less than"}
 _WORDS: dict[type, str] = {
@@ -58,7 +59,7 @@ def _scalar_faults(value: object, kind: Any) -> Iterator[Fault]:
         if bound := re.search(r"` (>=|>|<=|<) (\S+)$", str(error)):
             yield Fault((), f"must be {_BOUNDS[bound[1]]} {float(bound[2]):g}, not {value}")
         elif words and isinstance(value, str):
-            yield Fault((), f'must be {_wanted(kind)}, not "{value}"', nearest(value, words))
+            yield Fault((), f"must be {_wanted(kind)}, not {toml_value(value)}", nearest(value, words))
         else:
             yield Fault((), f"must be {_wanted(kind)}, not {named(value)}")
 

@@ -95,7 +95,7 @@ class ChatChunk(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ChatReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole answer, recorded in the session. `attempts`: how often a model was asked; 1 where nothing went wrong."""
+    """The whole answer, recorded in the session. `attempts`: how often a model was asked; 1 if nothing went wrong."""
 
     text: str
     model: str

@@ -24,7 +24,7 @@ Fault = Literal["block", "hold-lock"]
 
 
 class LastExit(msgspec.Struct, frozen=True):
-    """How an actor's last process ended. `recovered_ms`: from notice to the replacement being ready, None until then."""
+    """How an actor's last process ended. `recovered_ms`: from the notice to its replacement being ready."""
 
     reason: ExitReason
     detail: str

@@ -103,7 +103,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Loading(msgspec.Struct, frozen=True, tag=True):
-    """The actor is about to do something long that blocks its loop (load a model): the start-up deadline holds again."""
+    """The actor is about to block its loop for long (to load a model): the start-up deadline holds again."""
 
 
 class StartFailed(msgspec.Struct, frozen=True, tag=True):

@@ -63,7 +63,7 @@ class TurnAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FinishTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """Records the answer of `turn`. A complete answer is never replaced; one cut short is, by a longer or complete one."""
+    """Records the answer of `turn`. A complete one is never replaced; one cut short is, by a longer or complete one."""
 
     turn: str
     session: str

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from enum import IntEnum
 
 from fusiond.errors import (
     Busy,
@@ -35,6 +34,7 @@ from fusiond.errors import (
 from fusiond.protocol.control import Requests
 from fusiond.protocol.envelope import Ack, Cancel, Held, Request, encode, failure
 from fusiond.protocol.lifeline import Peer
+from fusiond.routing.records import Entry, Phase, Route, Worker, key_of
 
 PATIENCE = 0.25  # seconds after a start in which actors may register before anything is dispatched
 CONFIRM = 1.0  # seconds an actor has to confirm a cancel
@@ -42,58 +42,6 @@ MAX_DEATHS = 3  # processes a request may end
 WINDOW = 256  # requests in flight at one actor; more wait here
 KEEP_ANSWERED = 30.0  # seconds an unacknowledged answer is remembered
 ORPHAN = 10.0  # seconds a request that an actor held at a restart waits for its asker
-
-Route = tuple[bool, bytes]
-"""Where an asker is: (is it an actor, its socket identity)."""
-
-
-class Phase(IntEnum):
-    WAITING = 0
-    SENT = 1
-    RUNNING = 2
-    ANSWERED = 3
-
-
-class Worker:
-    """A live actor. `key` is its socket identity, `name#generation`."""
-
-    __slots__ = ("acks", "draining", "held", "key", "name", "generation", "pid", "registered", "service", "unconfirmed")
-
-    def __init__(self, peer: Peer) -> None:
-        self.name = peer.name
-        self.generation = peer.generation
-        self.key = key_of(peer.name, peer.generation)
-        self.pid = peer.pid
-        self.service = peer.service
-        self.registered = False
-        self.draining = False
-        self.held: set[bytes] = set()  # ids sent to it and not ended
-        self.acks: list[bytes] = []  # acknowledgements to pass on
-        self.unconfirmed: dict[bytes, float] = {}  # cancelled ids → when it is stuck
-
-
-class Entry:
-    """One request."""
-
-    __slots__ = ("body", "chunked", "deaths", "due", "header", "phase", "route", "uid", "worker")
-
-    def __init__(
-        self, header: Request | None, body: bytes, route: Route | None, due: float | None, uid: int = -1
-    ) -> None:
-        self.header = header  # None: held by an actor at a restart, its asker has not come back yet
-        self.body = body
-        self.route = route
-        self.due = due
-        self.uid = uid
-        self.phase = Phase.WAITING
-        self.worker: Worker | None = None
-        self.chunked = False
-        self.deaths = 0
-
-
-def key_of(name: str, generation: int) -> bytes:
-    """An incarnation's socket identity: never that of the one before it."""
-    return f"{name}#{generation}".encode()
 
 
 class Table:
@@ -149,7 +97,9 @@ class Table:
                 entry = self.entries[held.id] = Entry(None, b"", None, None)
                 self._watch(held.id, now + ORPHAN)
             elif entry.worker is not worker and (entry.worker is not None or entry.phase is Phase.ANSWERED):
-                self._send((True, worker.key), encode(Cancel(held.id)), b"")  # given to another, or ended, meanwhile
+                self._send(
+                    (True, worker.key), encode(Cancel(held.id)), b""
+                )  # given to another, or ended, meanwhile
                 continue
             elif entry.phase is Phase.WAITING:
                 self._unqueue(held.id, entry)
@@ -185,7 +135,11 @@ class Table:
             if entry.header is None:  # its asker never came back: whoever asks again starts it anew
                 self._forget(id)
             elif entry.deaths >= MAX_DEATHS:
-                self._fail(id, entry, PoisonRequest(f"this request ended {entry.deaths} processes of {worker.service}"))
+                self._fail(
+                    id,
+                    entry,
+                    PoisonRequest(f"this request ended {entry.deaths} processes of {worker.service}"),
+                )
                 failed += 1
             elif entry.chunked:
                 self._fail(id, entry, Interrupted(f"{name} died in the middle of its answer"))
@@ -195,7 +149,9 @@ class Table:
                 self._waiting[entry.header.service].appendleft(id)
                 redispatched += 1
             else:
-                self._fail(id, entry, OutcomeUnknown(f"{name} died while it worked on this; it may have been done"))
+                self._fail(
+                    id, entry, OutcomeUnknown(f"{name} died while it worked on this; it may have been done")
+                )
                 failed += 1
         self.asker_gone((True, worker.key), now)
         self.settle(now)
@@ -292,7 +248,7 @@ class Table:
     # --- time --------------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Ends patience, deadlines, unconfirmed cancels and what nobody asks for any more; passes on acknowledgements."""
+        """Ends patience, deadlines, unconfirmed cancels and what nobody asks for; passes on acknowledgements."""
         if not self._open and now >= self._patient_until:
             self._open = True
             for service in self._waiting:
@@ -347,7 +303,9 @@ class Table:
                 self._waiting[header.service].append(header.id)
                 self._pull(header.service)
             else:
-                self._fail(header.id, entry, OutcomeUnknown("the answer was lost with the process that gave it"))
+                self._fail(
+                    header.id, entry, OutcomeUnknown("the answer was lost with the process that gave it")
+                )
 
     def _choose(self, header: Request) -> Worker | None:
         """The least-loaded actor that may have this request now."""

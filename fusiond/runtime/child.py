@@ -14,9 +14,13 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import NoReturn
 
-from fusiond.actors.life import MAX_DATAGRAM
+import setproctitle
+import zmq
+
+from fusiond.actors.life import MAX_DATAGRAM, write_to
 from fusiond.errors import FusionError
 from fusiond.protocol.lifeline import Assign, StartFailed, decode_to_process, encode
 from fusiond.runtime import linux
@@ -32,33 +36,42 @@ def live(lifeline: socket.socket, supervisor: int) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     title("blank")
+    loop = warm_up()
     word, fds, _, _ = socket.recv_fds(lifeline, MAX_DATAGRAM, 8)
     if not word:
         os._exit(0)
     assign = decode_to_process(word)
     assert isinstance(assign, Assign)
-    become(assign, lifeline, fds)
+    become(assign, lifeline, fds, loop)
+
+
+def warm_up() -> asyncio.AbstractEventLoop:
+    """Does ahead what every actor needs and what takes milliseconds: the event loop, ZeroMQ's threads, logging."""
+    faulthandler.enable()
+    faulthandler.register(linux.DUMP_SIGNAL, all_threads=True)
+    start_logging("INFO")
+    zmq.Context.instance().socket(zmq.PAIR).close()
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    loop.run_until_complete(asyncio.sleep(0))
+    return loop
 
 
 def title(name: str) -> None:
     """What `ps` shows."""
-    import setproctitle
-
     setproctitle.setproctitle(f"fusiond: {name}")
 
 
-def become(assign: Assign, lifeline: socket.socket, fds: list[int]) -> NoReturn:
+def become(
+    assign: Assign, lifeline: socket.socket, fds: list[int], loop: asyncio.AbstractEventLoop
+) -> NoReturn:
     """Is the actor until it ends. `fds`: its log, then what its kind needs besides."""
     title(assign.name)
-    os.dup2(fds[0], 1)
-    os.dup2(fds[0], 2)
-    os.close(fds[0])
-    start_logging(assign.log_level)
-    faulthandler.enable()
-    faulthandler.register(linux.DUMP_SIGNAL, all_threads=True)
+    write_to(fds[0])
+    logging.getLogger().setLevel(assign.log_level)
     status = 1
     try:
-        asyncio.run(_serve(assign, lifeline, fds[1:]))
+        loop.run_until_complete(_serve(assign, lifeline, fds[1:]))
         status = 0
     except FusionError as error:
         _failed(lifeline, str(error))
@@ -74,8 +87,6 @@ def become(assign: Assign, lifeline: socket.socket, fds: list[int]) -> NoReturn:
 
 
 async def _serve(assign: Assign, lifeline: socket.socket, fds: list[int]) -> None:
-    import zmq
-
     if assign.kind == "router":
         from fusiond.actors import router
 
@@ -90,10 +101,8 @@ async def _serve(assign: Assign, lifeline: socket.socket, fds: list[int]) -> Non
 
 def _failed(lifeline: socket.socket, message: str) -> None:
     log.error("%s", message)
-    try:
+    with suppress(OSError):
         lifeline.send(encode(StartFailed(message)))
-    except OSError:
-        pass
 
 
 class _Lines(logging.Formatter):

@@ -7,26 +7,21 @@ import difflib
 import logging
 import os
 import signal
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import psutil
 
-from fusiond import __version__
 from fusiond.errors import BadRequest, FusionError, NotFound, NotRunning, ProtocolMismatch, UsageError
 from fusiond.protocol.control import (
-    ActorHealth,
     Event,
     Health,
     Kill,
-    LastExit,
     ReloadReport,
     Restart,
     Stopping,
-    SupervisorHealth,
 )
 from fusiond.protocol.envelope import (
     Cancel,
@@ -38,9 +33,9 @@ from fusiond.protocol.envelope import (
     failure,
     from_client,
 )
-from fusiond.runtime.journal import stamp
+from fusiond.runtime.look import Look
 from fusiond.runtime.recovery import Recovery
-from fusiond.runtime.supervisor import Supervisor, wall_clock
+from fusiond.runtime.supervisor import Supervisor
 from fusiond.supervision import events
 from fusiond.supervision.state import Child
 from fusiond.transport.sockets import Listener, Peer
@@ -52,20 +47,33 @@ _BROKEN = ("backoff", "failed", "stopped")
 _RECOVERY_LIMIT = 60.0  # seconds `kill` waits for the replacement
 
 
+@dataclass(frozen=True)
+class Ask:
+    """One request of a client."""
+
+    peer: Peer
+    id: bytes
+    body: bytes
+
+
 class Control:
     """Serves clients of the supervisor."""
 
     def __init__(
-        self, supervisor: Supervisor, path: str, fd: int, reload: Callable[[], list[str]], stop: Callable[[], None]
+        self,
+        supervisor: Supervisor,
+        path: str,
+        fd: int,
+        reload: Callable[[], list[str]],
+        stop: Callable[[], None],
     ) -> None:
         self._supervisor = supervisor
         self._reload = reload
         self._stop = stop
-        self._started = time.monotonic()
+        self._look = Look(supervisor)
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
-        self._cpu: dict[int, tuple[float, float]] = {}  # pid → when, processor seconds
         self._refused = 0
-        self._verbs: dict[str, Callable[[Peer, Request, bytes], Awaitable[Any]]] = {
+        self._verbs: dict[str, Callable[[Ask], Awaitable[Any]]] = {
             "health": self._health,
             "wait": self._wait,
             "kill": self._kill,
@@ -107,7 +115,7 @@ class Control:
             verb = self._verbs.get(header.verb)
             if verb is None or header.service != "supervisor":
                 raise BadRequest(f"the supervisor has no verb {header.service}/{header.verb}")
-            answer = await verb(peer, header, body)
+            answer = await verb(Ask(peer, header.id, body))
             self._listener.send(
                 peer.identity,
                 encode(Reply(header.id)),
@@ -125,75 +133,24 @@ class Control:
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
-    async def _ping(self, peer: Peer, header: Request, body: bytes) -> bytes:
-        return body
+    async def _ping(self, ask: Ask) -> bytes:
+        return ask.body
 
-    async def _health(self, peer: Peer, header: Request, body: bytes) -> Health:
-        return self.health()
+    async def _health(self, _ask: Ask) -> Health:
+        return self._look.health()
 
-    async def _wait(self, peer: Peer, header: Request, body: bytes) -> Health:
+    async def _wait(self, _ask: Ask) -> Health:
         await self._supervisor.settled()
-        return self.health()
+        return self._look.health()
 
-    def health(self) -> Health:
-        """The state of the tree, now."""
-        children = self._supervisor.state.children
-        actors = [self._actor(name, child) for name, child in children.items()]
-        degraded = any(child.degraded for child in children.values())
-        uptime = time.monotonic() - self._started
-        return Health(
-            status="degraded" if degraded else "healthy",
-            version=__version__,
-            supervisor=SupervisorHealth(os.getpid(), round(uptime, 3)),
-            actors=actors,
-        )
-
-    def _actor(self, name: str, child: Child) -> ActorHealth:
-        process = self._supervisor.process(name)
-        now = time.monotonic()
-        beat = process.beat if process else None
-        rss, cpu = self._usage(process.pid) if process else (None, None)
-        seen = max(child.last_seen, child.spawned_at) if process else None
-        return ActorHealth(
-            name=name,
-            kind=child.spec.kind,
-            pid=process.pid if process else None,
-            state=child.state,
-            generation=child.generation,
-            last_seen_ms=None if seen is None else round((now - seen) * 1000, 1),
-            restarts=child.restarts,
-            uptime_s=round(now - child.spawned_at, 3) if process else None,
-            in_flight=beat.in_flight if beat else 0,
-            loop_lag_ms=round(beat.lag_ms, 2) if beat else None,
-            rss_bytes=rss,
-            cpu_percent=cpu,
-            last_exit=_last_exit(child),
-            children=self._supervisor.processes.blanks if child.spec.kind == "forkserver" else [],
-        )
-
-    def _usage(self, pid: int) -> tuple[int | None, float | None]:
-        """Resident bytes, and processor time since the last look (at first: since its start) in percent of a core."""
-        try:
-            process = psutil.Process(pid)
-            with process.oneshot():
-                times, rss = process.cpu_times(), process.memory_info().rss
-                used = times.user + times.system
-                then, before = self._cpu.get(pid, (time.monotonic() - time.time() + process.create_time(), 0.0))
-        except psutil.Error:
-            return None, None
-        now = time.monotonic()
-        if now - then > 0.5 or pid not in self._cpu:
-            self._cpu[pid] = (now, used)
-        return rss, round(100 * max(0.0, used - before) / max(now - then, 0.01), 2)
-
-    async def _events(self, peer: Peer, header: Request, body: bytes) -> bytes:
+    async def _events(self, ask: Ask) -> bytes:
         """Streams events to this client until it goes away."""
         count = 0
         gone = asyncio.Event()
 
         def sink(event: Event) -> None:
             nonlocal count
-            sent = self._listener.send(peer.identity, encode(Chunk(header.id, count)), _json.encode(event))
+            sent = self._listener.send(ask.peer.identity, encode(Chunk(ask.id, count)), _json.encode(event))
             count += 1
             if not sent:
                 gone.set()
@@ -207,8 +164,8 @@ class Control:
 
     # --- orders ------------------------------------------------------------------------------------------------------
 
-    async def _kill(self, peer: Peer, header: Request, body: bytes) -> Any:
-        order = msgspec.msgpack.decode(body, type=Kill)
+    async def _kill(self, ask: Ask) -> Any:
+        order = msgspec.msgpack.decode(ask.body, type=Kill)
         child = self._named(order.actor)
         process = self._supervisor.process(order.actor)
         if process is None:
@@ -217,7 +174,9 @@ class Control:
         label = order.fault or signal.Signals(number).name
         recovery = Recovery(order.actor, label, process.pid)
         self._supervisor.recoveries[order.actor] = recovery
-        self._supervisor.journal.record("killed", order.actor, pid=process.pid, detail=f"{label}, by uid {peer.uid}")
+        self._supervisor.journal.record(
+            "killed", order.actor, pid=process.pid, detail=f"{label}, by uid {ask.peer.uid}"
+        )
         try:
             if order.fault:
                 self._supervisor.commit_fault(order.actor, order.fault)
@@ -225,20 +184,15 @@ class Control:
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, number)
             with suppress(TimeoutError):
-                await asyncio.wait_for(recovery.done.wait(), self._patience(child, number, order))
+                await asyncio.wait_for(recovery.done.wait(), _patience(number, order))
             await asyncio.sleep(0)  # the router's word on the requests may just be coming in
         finally:
             if self._supervisor.recoveries.get(order.actor) is recovery:
                 del self._supervisor.recoveries[order.actor]
         return recovery.report()
 
-    def _patience(self, child: Child, number: int, order: Kill) -> float:
-        """Seconds to wait for a recovery; a signal that ends nothing (CONT, WINCH) is not waited for long."""
-        harmless = (signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD, signal.SIGURG)
-        return 1.0 if number in harmless and not order.fault else _RECOVERY_LIMIT
-
-    async def _restart(self, peer: Peer, header: Request, body: bytes) -> Health:
-        order = msgspec.msgpack.decode(body, type=Restart)
+    async def _restart(self, ask: Ask) -> Health:
+        order = msgspec.msgpack.decode(ask.body, type=Restart)
         names = [order.actor] if order.actor else list(self._supervisor.state.children)
         for name in names:
             before = self._named(name).generation
@@ -247,14 +201,14 @@ class Control:
                 child.generation == before or child.state not in ("ready", "standby", *_BROKEN)
             ):
                 await self._supervisor.changed.wait()
-        return self.health()
+        return self._look.health()
 
-    async def _do_reload(self, peer: Peer, header: Request, body: bytes) -> ReloadReport:
+    async def _do_reload(self, _ask: Ask) -> ReloadReport:
         replaced = self._reload()
         await self._supervisor.settled()
         return ReloadReport(replaced)
 
-    async def _do_stop(self, peer: Peer, header: Request, body: bytes) -> Stopping:
+    async def _do_stop(self, _ask: Ask) -> Stopping:
         asyncio.get_running_loop().call_soon(self._stop)
         return Stopping(os.getpid())
 
@@ -268,12 +222,10 @@ class Control:
         return child
 
 
-def _last_exit(child: Child) -> LastExit | None:
-    last = child.last_exit
-    if last is None:
-        return None
-    recovered = None if last.recovered_s is None else round(last.recovered_s * 1000, 1)
-    return LastExit(last.reason, last.detail, stamp(wall_clock(last.at)), recovered)
+def _patience(number: int, order: Kill) -> float:
+    """Seconds to wait for a recovery; a signal that ends nothing is not waited for long."""
+    harmless = (signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD, signal.SIGURG)
+    return 1.0 if number in harmless and not order.fault else _RECOVERY_LIMIT
 
 
 def _signal_number(name: str) -> int:
@@ -281,4 +233,6 @@ def _signal_number(name: str) -> int:
     try:
         return int(signal.Signals[upper if upper.startswith("SIG") else f"SIG{upper}"])
     except KeyError:
-        raise UsageError(f"there is no signal {name!r}", advice="for example KILL, STOP, SEGV, TERM") from None
+        raise UsageError(
+            f"there is no signal {name!r}", advice="for example KILL, STOP, SEGV, TERM"
+        ) from None

@@ -36,7 +36,9 @@ from fusiond.runtime.child import live, title
 class ForkServer:
     """Serves one supervisor until its lifeline ends."""
 
-    def __init__(self, lifeline: socket.socket, supervisor: int, interval_ms: int, preload: list[str]) -> None:
+    def __init__(
+        self, lifeline: socket.socket, supervisor: int, interval_ms: int, preload: list[str]
+    ) -> None:
         self._lifeline = lifeline
         self._supervisor = supervisor
         self._interval = interval_ms / 1000
@@ -131,7 +133,9 @@ def main() -> None:
     faulthandler.enable()
     faulthandler.register(linux.DUMP_SIGNAL, all_threads=True)
     lifeline = socket.socket(fileno=int(fd))
-    ForkServer(lifeline, int(supervisor), int(interval_ms), [name for name in preload.split(",") if name]).run()
+    ForkServer(
+        lifeline, int(supervisor), int(interval_ms), [name for name in preload.split(",") if name]
+    ).run()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ def acquire(path: Path) -> int:
         holder = os.read(fd, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(fd)
         raise AlreadyRunning(
-            f"another fusiond holds {path.parent}: pid {holder}", advice="use it, or end it first: fusionctl stop"
+            f"another fusiond holds {path.parent}: pid {holder}",
+            advice="use it, or end it first: fusionctl stop",
         ) from None
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)

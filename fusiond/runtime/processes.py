@@ -22,12 +22,24 @@ from pathlib import Path
 from typing import Any
 
 from fusiond.actors.life import MAX_DATAGRAM
-from fusiond.protocol.lifeline import Assign, Beat, Blank, Fork, StartFailed, Warm, decode_to_supervisor, encode
+from fusiond.protocol.lifeline import (
+    Assign,
+    Beat,
+    Blank,
+    Fork,
+    Promote,
+    StartFailed,
+    Warm,
+    decode_to_supervisor,
+    encode,
+)
 from fusiond.runtime import linux
+from fusiond.runtime.journal import stamp
 
 log = logging.getLogger(__name__)
 
 _DELIVERY = 0.15  # seconds a fork server has to deliver a blank before one is started by exec
+_RESTOCK = 0.02  # seconds after a start before the stock is filled up again
 _LAST_WORDS = 2000  # bytes at the end of a log that may tell why a process died
 
 
@@ -49,6 +61,12 @@ class Process:
         """One datagram to the process; one that is dead or does not read will be noticed elsewhere."""
         with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             socket.send_fds(self.lifeline, [encode(word)], fds or [])
+
+    def note(self, line: str) -> None:
+        """Writes a line of ours into its log."""
+        if self.log is not None:
+            with suppress(OSError), self.log.open("a") as file:
+                file.write(f"{stamp()} WARNING {line}\n")
 
     def last_words(self) -> str:
         """What it said last on standard error in this life, "" if nothing; its own word of failure before that."""
@@ -109,7 +127,7 @@ class Processes:
         """Starts a fork server by exec."""
         args = [str(os.getpid()), str(interval_ms), ",".join(preload)]
         process = self._exec("fusiond.runtime.forkserver", args, self._log_of(name))
-        self._name(process, name, generation)
+        os.close(self._name(process, name, generation))
         self._forkserver = process
         self._asked = 0
         self._warmth = 0
@@ -143,7 +161,10 @@ class Processes:
                 os.kill(blank.pid, signal.SIGKILL)
                 continue
             self._assign(blank, *self._wanted.popleft())
-        self._want_blank()
+        if self._wanted:
+            self._want_blank()
+        else:  # a fork now would only take the processor from the one that has just begun
+            self._loop.call_later(_RESTOCK, self._want_blank)
 
     def _want_blank(self) -> None:
         """One blank for each who waits, and one in stock."""
@@ -174,19 +195,15 @@ class Processes:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         theirs.set_inheritable(True)
         actions: list[Any] = []
-        log_start = 0
         if log_path is not None:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             actions = [(os.POSIX_SPAWN_OPEN, 1, str(log_path), flags, 0o600), (os.POSIX_SPAWN_DUP2, 1, 2)]
-            log_start = log_path.stat().st_size if log_path.exists() else 0
         command = [sys.executable, "-P", "-m", module, str(theirs.fileno()), *args]
         pid = os.posix_spawn(
             sys.executable, command, os.environ, file_actions=actions, setsid=True, setsigmask=[]
         )
         theirs.close()
-        process = self._adopt(Process(pid, ours))
-        process.log, process.log_start = log_path, log_start
-        return process
+        return self._adopt(Process(pid, ours))
 
     def _adopt(self, process: Process) -> Process:
         self._children[process.pid] = process
@@ -195,16 +212,24 @@ class Processes:
         return process
 
     def _assign(self, process: Process, assign: Assign, fds: list[int]) -> None:
-        process.log = self._log_of(assign.name)
-        log_fd = os.open(process.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        process.log_start = os.fstat(log_fd).st_size
-        self._name(process, assign.name, assign.generation)
+        log_fd = self._name(process, assign.name, assign.generation)
         self._on_assigned(process)
         process.say(assign, [log_fd, *fds])
         os.close(log_fd)
 
-    def _name(self, process: Process, name: str, generation: int) -> None:
+    def promote(self, process: Process, name: str, generation: int) -> None:
+        """A standby's process is this actor from now on, and writes to its log."""
+        log_fd = self._name(process, name, generation)
+        process.say(Promote(name, generation), [log_fd])
+        os.close(log_fd)
+
+    def _name(self, process: Process, name: str, generation: int) -> int:
+        """Returns a descriptor of the log that goes with the name, to be closed."""
         process.name, process.generation = name, generation
+        process.log = self._log_of(name)
+        log_fd = os.open(process.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        process.log_start = os.fstat(log_fd).st_size
+        return log_fd
 
     # --- lifelines and exits -----------------------------------------------------------------------------------------
 
@@ -279,4 +304,4 @@ class Processes:
             self._asked = 0
         if process.name:
             self._on_exit(Exit(process, code, status))
-        self._want_blank()
+        self._loop.call_later(_RESTOCK, self._want_blank)

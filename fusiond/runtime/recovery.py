@@ -9,7 +9,7 @@ from fusiond.protocol.control import KillReport, Requests
 
 
 class Recovery:
-    """One kill and what followed, on the monotonic clock. `done` is set when the replacement is ready, or will not be."""
+    """One kill and what followed. `done` is set when the replacement is ready, or will not be."""
 
     def __init__(self, actor: str, signal: str, old_pid: int) -> None:
         self._actor, self._signal, self.old_pid = actor, signal, old_pid

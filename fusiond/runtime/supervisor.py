@@ -25,7 +25,6 @@ from fusiond.protocol.lifeline import (
     Loading,
     Notice,
     Peer,
-    Promote,
     Ready,
     Stuck,
 )
@@ -91,7 +90,9 @@ class Supervisor:
         """Starts everything."""
         self.feed(events.Boot(tuple(part.spec for part in self.parts.values())))
 
-    def reconfigure(self, parts: dict[str, Part], limits: Limits, preload: list[str], log_level: str) -> list[str]:
+    def reconfigure(
+        self, parts: dict[str, Part], limits: Limits, preload: list[str], log_level: str
+    ) -> list[str]:
         """Replaces what changed and nothing else; returns the names of what did."""
         before = {name: part.spec.fingerprint for name, part in self.parts.items()}
         self.parts, self._preload, self._log_level = parts, preload, log_level
@@ -144,6 +145,8 @@ class Supervisor:
             number = signal.SIGKILL if effect.signal == "KILL" else signal.SIGTERM
             self._signal(effect.name, effect.generation, number)
         elif isinstance(effect, effects.Dump):
+            if process := self.process(effect.name, effect.generation):
+                process.note("no sign of life; the stacks of its threads follow, then it is killed")
             self._signal(effect.name, effect.generation, linux.DUMP_SIGNAL)
         elif isinstance(effect, effects.Drain):
             self._drain(effect.name, effect.generation)
@@ -160,7 +163,9 @@ class Supervisor:
         interval = int(part.spec.heartbeat_interval_s * 1000)
         try:
             if part.spec.kind == "forkserver":
-                self._assigned(self.processes.start_forkserver(name, generation, interval, list(self._preload)))
+                self._assigned(
+                    self.processes.start_forkserver(name, generation, interval, list(self._preload))
+                )
                 return
             assign = Assign(
                 name=name,
@@ -228,11 +233,9 @@ class Supervisor:
             process.say(Drain())
 
     def _promote(self, name: str, generation: int, standby: str) -> None:
-        process = self._live.pop(standby)
-        process.name, process.generation = name, generation
-        self._live[name] = process
-        self._tell_router(Announce([self._peer(name, process)]))
-        process.say(Promote(name, generation))
+        process = self._live[name] = self._live.pop(standby)
+        self._tell_router(Announce([Peer(name, generation, process.pid, self.parts[name].spec.service)]))
+        self.processes.promote(process, name, generation)
         if recovery := self.recoveries.get(name):
             recovery.mark_respawned(process.pid)
             recovery.mark_ready()
@@ -240,7 +243,9 @@ class Supervisor:
     def _record(self, effect: effects.Record) -> None:
         if effect.kind in ("missed", "exited") and (recovery := self.recoveries.get(effect.actor)):
             recovery.mark_noticed()
-        if effect.kind in ("failed", "stopped", "backed_off") and (recovery := self.recoveries.get(effect.actor)):
+        if effect.kind in ("failed", "stopped", "backed_off") and (
+            recovery := self.recoveries.get(effect.actor)
+        ):
             recovery.done.set()
         self.journal.record(
             effect.kind,
@@ -270,7 +275,9 @@ class Supervisor:
                 recovery.requests = word.requests
             for kind in ("redispatched", "resumed", "failed"):
                 if count := getattr(word.requests, kind):
-                    self.journal.record(kind, word.name, generation=word.generation, detail=f"{count} requests")
+                    self.journal.record(
+                        kind, word.name, generation=word.generation, detail=f"{count} requests"
+                    )
         elif isinstance(word, Notice):
             self.journal.record(word.kind, word.actor, pid=process.pid, detail=word.detail)
 
@@ -319,7 +326,7 @@ class Supervisor:
 
     async def settled(self) -> None:
         """Waits until every actor is ready, standing by, stopped or has failed."""
-        while any(child.state in ("starting", "draining") for child in self.state.children.values()):
+        while any(child.state in ("starting", "draining", "backoff") for child in self.state.children.values()):
             await self.changed.wait()
 
     def shut_down(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from fusiond.config import Config
+from fusiond.config import LOCAL, Config
 from fusiond.paths import Paths
 from fusiond.protocol.control import Kind
 from fusiond.supervision.spec import ActorSpec
@@ -60,16 +60,32 @@ def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Pa
         names = [kind] if kind == "store" else [f"{kind}.{number}" for number in range(settings.replicas)]
         for name in names:
             found[name] = _part(config, name, kind, kind, blob)
+        for number in range(_standbys(config, kind)):
+            name = f"{kind}.standby{number or ''}"
+            found[name] = _part(config, name, kind, kind, blob, standby=True)
     return found
+
+
+def _standbys(config: Config, kind: Kind) -> int:
+    """How many warm twins: `auto` is one for the embedded model, whose load is what a person would wait for."""
+    wanted = config.actors[kind].standby
+    if wanted == "auto":
+        return 1 if kind == "llm" and _is_local(config) else 0
+    return int(wanted)
+
+
+def _is_local(config: Config) -> bool:
+    return config.model.startswith(f"{LOCAL}/")
 
 
 def preload(config: Config) -> list[str]:
     """What the fork server imports when it has nothing else to do."""
-    local = config.model.startswith("local/")
-    return ["fusiond.actors.llm", "xllamacpp"] if local else ["fusiond.actors.llm"]
+    return ["fusiond.actors.llm", "xllamacpp"] if _is_local(config) else ["fusiond.actors.llm"]
 
 
-def _part(config: Config, name: str, kind: Kind, service: str, handed: dict[str, object]) -> Part:
+def _part(
+    config: Config, name: str, kind: Kind, service: str, handed: dict[str, object], *, standby: bool = False
+) -> Part:
     settings = config.supervisor
     blob = msgspec.msgpack.encode(handed)
     timings = msgspec.msgpack.encode(settings)
@@ -81,6 +97,7 @@ def _part(config: Config, name: str, kind: Kind, service: str, handed: dict[str,
         heartbeat_interval_s=settings.heartbeat_interval_ms / 1000,
         startup_timeout_s=settings.startup_timeout_s,
         shutdown_grace_s=settings.shutdown_grace_s,
+        standby_for=service if standby else None,
         fingerprint=hashlib.sha256(blob + timings + config.log_level.encode()).hexdigest()[:16],
     )
     return Part(spec, blob)

@@ -60,7 +60,9 @@ class Pending:
         )
 
     def chunk(self, offset: int, piece: bytes) -> None:
-        if offset == self._received:  # a repeated one is old, one beyond a gap comes again with what was missed
+        if (
+            offset == self._received
+        ):  # a repeated one is old, one beyond a gap comes again with what was missed
             self._received += 1
             self._chunks.append(piece)
             self._wake()
@@ -260,7 +262,9 @@ class Requester:
             decoded = self._codec.decode(header)
         except msgspec.DecodeError as error:
             self._requests.fail_all(
-                ProtocolMismatch(f"the daemon's answer is not understood: {error}", advice="restart it: fusionctl stop")
+                ProtocolMismatch(
+                    f"the daemon's answer is not understood: {error}", advice="restart it: fusionctl stop"
+                )
             )
             return
         if isinstance(decoded, Refusal):

@@ -112,7 +112,9 @@ class Dealer(_Socket):
         self.connected = False
         self.zmq.setsockopt(zmq.IDENTITY, identity)
         self.zmq.setsockopt(zmq.IMMEDIATE, 1)  # keep nothing for a peer that is not there
-        self.zmq.setsockopt(zmq.RECONNECT_IVL, 1)  # milliseconds; the default of 100 is what a recovery would wait for
+        self.zmq.setsockopt(
+            zmq.RECONNECT_IVL, 1
+        )  # milliseconds; the default of 100 is what a recovery would wait for
         self.zmq.setsockopt(zmq.SNDHWM, 0)
         self.zmq.setsockopt(zmq.RCVHWM, 0)
         self._monitor: zmq.Socket[bytes] = self.zmq.get_monitor_socket(

@@ -251,7 +251,7 @@ asyncio.run(main(sys.argv[1], sys.argv[2]))
 
 
 def acknowledged_until_killed(path: Path, round: int, after: int) -> dict[str, set[str]]:
-    """The turns that another process's store acknowledged before it was killed, `after` acknowledgements in."""
+    """The turns that another process acknowledged before it was killed, `after` acknowledgements in."""
     environment = {**os.environ, "PYTHONPATH": str(Path(fusiond.__file__).parents[1])}
     acknowledged: dict[str, set[str]] = defaultdict(set)
     writer = [sys.executable, "-c", WRITER, str(path), str(round)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fusiond.protocol.envelope import Chunk, Failure, Reply, Request
-from fusiond.routing.table import CONFIRM, PATIENCE, WINDOW, Route
+from fusiond.routing.records import Route
+from fusiond.routing.table import CONFIRM, PATIENCE, WINDOW
 from fusiond.transport.ids import new_id
 from tests.routing.world import SERVICE, World
 

@@ -6,8 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from fusiond.protocol.envelope import Chunk, Failure, Reply, Request
-from fusiond.routing.table import Route
+from fusiond.protocol.envelope import Chunk, Reply, Request
+from fusiond.routing.records import Route
 from fusiond.transport.ids import new_id
 from tests.routing.world import SERVICE, FakeActor, World
 
@@ -43,7 +43,12 @@ class Routing(RuleBasedStateMachine):
                 self.world.table.ack(route, [header.id])
         self.world.deliver()
 
-    @rule(target=ids, asker=st.integers(0, 2), repeatable=st.booleans(), timeout_ms=st.sampled_from([0, 300, 3000]))
+    @rule(
+        target=ids,
+        asker=st.integers(0, 2),
+        repeatable=st.booleans(),
+        timeout_ms=st.sampled_from([0, 300, 3000]),
+    )
     def ask(self, asker: int, repeatable: bool, timeout_ms: int) -> bytes:
         route = self._route(asker)
         self.vanished.discard(route)

@@ -15,7 +15,8 @@ from fusiond.protocol.envelope import (
     to_actor,
 )
 from fusiond.protocol.lifeline import Peer
-from fusiond.routing.table import Route, Table, Worker, key_of
+from fusiond.routing.records import Route, Worker, key_of
+from fusiond.routing.table import Table
 
 SERVICE = "llm"
 

@@ -32,6 +32,11 @@ def sessions_in(database: Database) -> list[str]:
     return database.read(lambda db: [id for (id,) in db.execute("SELECT id FROM sessions ORDER BY n")])
 
 
+def sizes_in(database: Database) -> int:
+    total: int = database.read(lambda db: db.execute("SELECT sum(length(title)) FROM sessions").fetchone())[0]
+    return total
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "fusion.db"
@@ -142,18 +147,19 @@ def test_a_damaged_file_is_refused_and_left_as_it_is(path: Path, content: bytes)
     assert [file.name for file in path.parent.iterdir()] == ["fusion.db"]
 
 
-def test_damage_found_later_is_reported_and_the_rest_stays_readable(path: Path) -> None:
+def test_damage_found_later_is_reported_until_the_file_is_repaired(path: Path) -> None:
     with closing(Database(str(path))) as database:
         database.commit([adds(f"{n:05}", "x" * 500) for n in range(100)])
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        file.seek(size // 2)
-        file.write(b"\xff" * (size // 2))
+    whole = path.read_bytes()
+    half = len(whole) // 2
     with closing(Database(str(path))) as database:
-        with pytest.raises(StorageError, match="is damaged"):
-            database.read(lambda db: db.execute("SELECT sum(length(title)) FROM sessions").fetchone())
-        assert database.read(lambda db: db.execute("PRAGMA user_version").fetchone()) == (1,)
-    assert path.stat().st_size == size
+        database.open()
+        path.write_bytes(whole[:half] + b"\xff" * half)
+        for _ in range(2):
+            with pytest.raises(StorageError, match="is damaged"):
+                sizes_in(database)
+        path.write_bytes(whole)
+        assert sizes_in(database) == 50_000
 
 
 def test_an_empty_file_is_a_new_database(path: Path) -> None:
@@ -255,6 +261,17 @@ def test_a_database_moved_away_is_noticed_before_anything_is_written_to_it(path:
         assert sessions_in(database) == ["b"]
     with closing(Database(str(moved))) as database:
         assert sessions_in(database) == ["a"]
+
+
+def test_a_database_replaced_by_another_is_noticed_too(path: Path) -> None:
+    backup = path.with_name("backup.db")
+    with closing(Database(str(backup))) as database:
+        database.commit([adds("from the backup")])
+    with closing(Database(str(path))) as database:
+        database.commit([adds("a")])
+        backup.replace(path)
+        database.commit([adds("b")])
+        assert sessions_in(database) == ["from the backup", "b"]
 
 
 def test_a_home_removed_and_made_again_is_used_again(tmp_path: Path) -> None:

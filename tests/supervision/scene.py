@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fusiond.protocol.control import State
 from fusiond.supervision import policy
 from fusiond.supervision.effects import Effect, Record, Spawn
 from fusiond.supervision.events import Beat, Boot, Event, Exited, Loading, Ready, Spawned, StopSeen, Tick
@@ -26,7 +27,7 @@ def spec(name: str, **changes: Any) -> ActorSpec:
 
 
 def standby(name: str = "llm.spare", **changes: Any) -> ActorSpec:
-    return spec(name, kind="llm", service="", standby_for="llm", **changes)
+    return spec(name, **{"kind": "llm", "service": "", "standby_for": "llm"} | changes)
 
 
 class Scene:
@@ -45,6 +46,9 @@ class Scene:
         self.state, self.effects = policy.step(self.state, event, self.now, self.jitter)
         self.log += self.effects
         return self.effects
+
+    def state_of(self, name: str) -> State:
+        return self[name].state
 
     def __getitem__(self, name: str) -> Child:
         return self.state.children[name]

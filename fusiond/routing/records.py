@@ -1,0 +1,71 @@
+"""What the table keeps of each actor and of each request."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from fusiond.protocol.envelope import Request
+from fusiond.protocol.lifeline import Peer
+
+Route = tuple[bool, bytes]
+"""Where an asker is: (is it an actor, its socket identity)."""
+
+
+class Phase(IntEnum):
+    WAITING = 0
+    SENT = 1
+    RUNNING = 2
+    ANSWERED = 3
+
+
+class Worker:
+    """A live actor. `key` is its socket identity, `name#generation`."""
+
+    __slots__ = (
+        "acks",
+        "draining",
+        "generation",
+        "held",
+        "key",
+        "name",
+        "pid",
+        "registered",
+        "service",
+        "unconfirmed",
+    )
+
+    def __init__(self, peer: Peer) -> None:
+        self.name = peer.name
+        self.generation = peer.generation
+        self.key = key_of(peer.name, peer.generation)
+        self.pid = peer.pid
+        self.service = peer.service
+        self.registered = False
+        self.draining = False
+        self.held: set[bytes] = set()  # ids sent to it and not ended
+        self.acks: list[bytes] = []  # acknowledgements to pass on
+        self.unconfirmed: dict[bytes, float] = {}  # cancelled ids → when it is stuck
+
+
+class Entry:
+    """One request."""
+
+    __slots__ = ("body", "chunked", "deaths", "due", "header", "phase", "route", "uid", "worker")
+
+    def __init__(
+        self, header: Request | None, body: bytes, route: Route | None, due: float | None, uid: int = -1
+    ) -> None:
+        self.header = header  # None: held by an actor at a restart, its asker has not come back yet
+        self.body = body
+        self.route = route
+        self.due = due
+        self.uid = uid
+        self.phase = Phase.WAITING
+        self.worker: Worker | None = None
+        self.chunked = False
+        self.deaths = 0
+
+
+def key_of(name: str, generation: int) -> bytes:
+    """An incarnation's socket identity: never that of the one before it."""
+    return f"{name}#{generation}".encode()
