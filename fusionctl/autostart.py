@@ -102,6 +102,12 @@ def returned(lost: Daemon, *, autostart: bool, notice: Notice) -> Daemon:
     return launch(lost.paths, notice=notice)
 
 
+def settled(daemon: Daemon) -> Daemon:
+    """The daemon once each of its actors is ready or has failed; as it is where it ends or falls silent before."""
+    health = _whole(daemon.paths, daemon.holder)
+    return daemon if health is None else daemon._replace(health=health)
+
+
 def replace_hung(process: Holder, notice: Notice) -> None:
     """Ends a supervisor that does not answer; one that systemd looks after is back when this returns."""
     notice(f"{hung(process)}: killing it and starting afresh")

@@ -108,9 +108,14 @@ def run(args: Sequence[str]) -> int:
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character is no error
     try:
-        result = cli.main(list(args), prog_name="fusionctl", standalone_mode=False)
+        if "_FUSIONCTL_COMPLETE" in os.environ:  # the shell asks what could come next
+            cli.main(list(args), prog_name="fusionctl")
+        with cli.make_context("fusionctl", list(args)) as context:
+            result = cli.invoke(context)
         if sys.stdout is not None:
             sys.stdout.flush()
+    except click.exceptions.Exit as error:
+        return error.exit_code
     except Exception as error:
         if os.environ.get("FUSION_DEBUG") == "1":
             raise

@@ -28,7 +28,8 @@ def start(invocation: Invocation, foreground: bool) -> int:
         if running is not None:
             up = span(running.health.supervisor.uptime_s)
             click.echo(f"already running: pid {running.holder.pid}, up {up}")
-            return _report_failures(running.health)
+            _report_failures(autostart.settled(running).health)
+            return 0
     daemon = autostart.launch(homes.candidates(invocation.home)[0], notice=notice)
     how = f"pid {daemon.holder.pid}, {count(len(daemon.health.actors), 'process', 'processes')}"
     click.echo(f"ready: {how}" if daemon.health.status == "healthy" else f"started, degraded: {how}")

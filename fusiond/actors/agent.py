@@ -93,19 +93,20 @@ class Agent(Actor):
 
     async def _chat(self, call: Call) -> bytes:
         request = _checked(call)
-        conversation = await self._begin(call, request)
+        turn = request.turn or call.id.hex()
+        conversation = await self._begin(call, request, turn)
         # every attempt of the router's but this one may have asked a model before its process died
         telling = Telling(call, conversation.session, request.prefix, request.asked + call.attempt - 1)
         answer = conversation.answer
         if answer is None:
-            answer = await self._answer(call, request, conversation, telling)
+            answer = await self._answer(call, turn, _wanted(request, conversation), conversation.session, telling)
         else:
             telling.settle(answer.text)
         return _encode(_reply(conversation.session, answer))
 
-    async def _begin(self, call: Call, request: ChatRequest) -> Conversation:
-        turn = BeginTurn(
-            turn=call.id.hex(),
+    async def _begin(self, call: Call, request: ChatRequest, turn: str) -> Conversation:
+        begin = BeginTurn(
+            turn=turn,
             prompt=request.prompt,
             session=request.session,
             last=request.last,
@@ -113,15 +114,13 @@ class Agent(Actor):
             model=request.model,
             uid=call.uid,
         )
-        body = await self._port.request("store", "sessions.begin", _encode(turn), timeout=call.remaining)
+        body = await self._port.request("store", "sessions.begin", _encode(begin), timeout=call.remaining)
         return _decode_conversation(body)
 
     async def _answer(
-        self, call: Call, request: ChatRequest, conversation: Conversation, telling: Telling
+        self, call: Call, turn: str, wanted: CompletionRequest, session: str, telling: Telling
     ) -> TurnAnswer:
         """Asks for the answer, tells it and records it."""
-        wanted = _wanted(request, conversation)
-        turn, session = call.id.hex(), conversation.session
         try:
             completion = await self._complete(call, wanted, telling)
         except (Exception, asyncio.CancelledError):

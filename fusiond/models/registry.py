@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,7 +131,7 @@ def _is_there(path: Path, pinned: Pinned) -> bool:
         return False
 
 
-def _unknown(name: str, names: object) -> UnknownModel:
+def _unknown(name: str, names: Iterable[str]) -> UnknownModel:
     from fusiond.config.naming import nearest
 
     near = nearest(name, names)

@@ -50,7 +50,7 @@ class Worker:
 class Entry:
     """One request."""
 
-    __slots__ = ("body", "chunked", "deaths", "due", "header", "phase", "route", "uid", "worker")
+    __slots__ = ("body", "chunked", "deaths", "due", "header", "phase", "route", "tries", "uid", "worker")
 
     def __init__(
         self, header: Request | None, body: bytes, route: Route | None, due: float | None, uid: int = -1
@@ -63,7 +63,8 @@ class Entry:
         self.phase = Phase.WAITING
         self.worker: Worker | None = None
         self.chunked = False
-        self.deaths = 0
+        self.deaths = 0  # processes that ended by its doing
+        self.tries = 0  # how often it was given to an actor
 
 
 def key_of(name: str, generation: int) -> bytes:

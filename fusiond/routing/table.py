@@ -326,6 +326,7 @@ class Table:
     def _dispatch(self, id: bytes, entry: Entry, worker: Worker) -> None:
         entry.worker = worker
         entry.phase = Phase.SENT
+        entry.tries += 1
         worker.held.add(id)
         self._forward(entry)
 
@@ -343,7 +344,7 @@ class Table:
                 header.timeout_ms,
                 header.repeatable,
                 header.offset,
-                entry.deaths + 1,
+                max(1, entry.tries),
                 acks,
                 entry.uid,
             )
@@ -380,7 +381,7 @@ class Table:
         """The terminal reply comes from here."""
         self._answered(entry)
         if entry.route is not None:
-            self._send(entry.route, encode(failure(id, error, entry.deaths + 1)), b"")
+            self._send(entry.route, encode(failure(id, error, max(1, entry.tries))), b"")
 
     def _refuse(self, route: Route, header: Request, error: FusionError) -> None:
         self.done += 1

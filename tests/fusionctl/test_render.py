@@ -94,7 +94,9 @@ def test_work_and_a_late_loop_are_shown_only_where_there_are_any() -> None:
     assert "busy 3  loop late 180 ms" in render.health(tree(busy), NOW)[1]
 
 
-@pytest.mark.parametrize("state", ["starting", "ready", "draining", "backoff", "failed", "stopped", "standby"])
+@pytest.mark.parametrize(
+    "state", ["starting", "ready", "draining", "backoff", "failed", "stopped", "standby"]
+)
 def test_every_state_has_a_sign_and_a_word(state: State) -> None:
     line = render.health(tree(actor(state=state)), NOW)[1]
     assert ("active" if state == "ready" else state) in line
@@ -156,11 +158,18 @@ def test_a_time_that_lies_ahead_is_just_now() -> None:
 
 
 def test_sizes_are_decimal() -> None:
-    assert [render.size(999), render.size(30_150_656), render.size(2_100_000_000)] == ["999 B", "30 MB", "2.1 GB"]
+    assert [render.size(999), render.size(30_150_656), render.size(2_100_000_000)] == [
+        "999 B",
+        "30 MB",
+        "2.1 GB",
+    ]
 
 
 def recovery(
-    noticed: float | None = 0.9, respawned: float | None = 1.6, ready: float | None = 4.2, held: Requests | None = None
+    noticed: float | None = 0.9,
+    respawned: float | None = 1.6,
+    ready: float | None = 4.2,
+    held: Requests | None = None,
 ) -> KillReport:
     return KillReport(
         actor="llm.0",
@@ -210,7 +219,9 @@ def session(title: str = "Hello\nworld") -> SessionSummary:
 
 
 def test_a_list_of_sessions_has_a_line_for_each() -> None:
-    assert [words(line) for line in render.sessions([session()], NOW)] == ["s1 3 s ago 1 turn test/echo Hello world"]
+    assert [words(line) for line in render.sessions([session()], NOW)] == [
+        "s1 3 s ago 1 turn test/echo Hello world"
+    ]
 
 
 def test_an_answer_cut_short_is_marked_as_such() -> None:

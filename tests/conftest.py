@@ -1,0 +1,31 @@
+"""What tests of the whole program share."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tree import Tree
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """An empty folder to be a daemon's home: a short path, with a space in it."""
+    folder = Path(tempfile.mkdtemp(prefix="fu"))
+    path = folder / "a home"
+    path.mkdir(mode=0o700)
+    yield path
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def tree(home: Path) -> Iterator[Tree]:
+    """A daemon's home; nothing runs yet. Afterwards nothing may be left, and whatever is fails the test."""
+    tree = Tree(home)
+    yield tree
+    left = tree.remove()
+    assert not left, f"left behind: {left}"
