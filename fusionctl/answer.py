@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import msgspec
@@ -87,13 +88,14 @@ class ChatStream:
         if self._pending is not None:
             self._pending.cancel()
 
-    async def __aiter__(self) -> AsyncIterator[ChatChunk]:
+    async def __aiter__(self) -> AsyncGenerator[ChatChunk, None]:
         fruitless = 0
         while self._answer is None:
             before = self.text
             try:
-                async for chunk in self._ask():
-                    yield chunk
+                async with aclosing(self._ask()) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
             except DaemonGone:
                 self._asked = max(self._asked, 1)  # it may have been; what is not known counts as asked
             except Interrupted as error:
@@ -102,7 +104,7 @@ class ChatStream:
                     raise
                 await asyncio.sleep(error.retry_after or 0)
 
-    async def _ask(self) -> AsyncIterator[ChatChunk]:
+    async def _ask(self) -> AsyncGenerator[ChatChunk, None]:
         """One try: the chunks as they come, and what is missing to the recorded text."""
         if self._cancelled:
             raise Cancelled("cancelled")
@@ -112,8 +114,9 @@ class ChatStream:
         )
         pending = self._pending = link.router.stream("agent", "chat", _encode(request), timeout=self._left())
         try:
-            async for body in link.chunks(pending):
-                yield self._take(_chunk(body))
+            async with aclosing(link.chunks(pending)) as bodies:
+                async for body in bodies:
+                    yield self._take(_chunk(body))
             reply = _reply(await link.answer(pending.result()))
         finally:
             pending.cancel()

@@ -13,7 +13,18 @@ import msgspec
 import zmq
 
 from fusiond.errors import ProtocolMismatch
-from fusiond.protocol.envelope import Ack, AnyHeader, Failure, Refusal, Reply, Request, encode, to_client
+from fusiond.protocol.envelope import (
+    Ack,
+    AnyHeader,
+    Failure,
+    Refusal,
+    Reply,
+    Request,
+    encode,
+    pack,
+    to_client,
+    unpack,
+)
 
 _SLICE = (
     100  # milliseconds; time is counted in slices, so that our own suspension is not taken for their silence
@@ -35,7 +46,7 @@ def ask(
         dealer.setsockopt(zmq.LINGER, 100)
         dealer.setsockopt(zmq.RECONNECT_IVL, 5)
         dealer.connect(f"ipc://{socket}")
-        dealer.send_multipart([encode(Request(id=id, service="supervisor", verb=verb)), body])
+        dealer.send(pack(encode(Request(id=id, service="supervisor", verb=verb)), body))
         return _await(dealer, id, timeout, end)
     finally:
         context.destroy(linger=100)
@@ -51,9 +62,9 @@ def _await(dealer: zmq.Socket[bytes], id: bytes, timeout: float | None, end: int
     while slices is None or slices > 0:
         ready = dict(poller.poll(_SLICE))
         if dealer in ready:
-            frames = dealer.recv_multipart()
-            if len(frames) == 2 and (answer := _answer(frames[0], frames[1], id)) is not None:
-                dealer.send_multipart([encode(Ack([id])), b""])
+            answer = _answer(dealer.recv(), id)
+            if answer is not None:
+                dealer.send(pack(encode(Ack([id])), b""))
                 return answer
         elif end in ready:  # it ended; what it said last may still be on its way through libzmq
             end, slices = -1, 1
@@ -63,9 +74,10 @@ def _await(dealer: zmq.Socket[bytes], id: bytes, timeout: float | None, end: int
     return None
 
 
-def _answer(frame: bytes, body: bytes, id: bytes) -> bytes | None:
+def _answer(message: bytes, id: bytes) -> bytes | None:
     """The body of the reply to `id`, None for anything else."""
     try:
+        frame, body = unpack(message)
         header: AnyHeader = to_client.decode(frame)
     except msgspec.DecodeError as error:
         raise ProtocolMismatch(

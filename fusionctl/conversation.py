@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +125,7 @@ class Conversation:
         return PromptSession(history=FileHistory(str(file)), key_bindings=keys, output=screen)
 
 
-async def _lines() -> AsyncIterator[str]:
+async def _lines() -> AsyncGenerator[str, None]:
     """The lines of standard input as they come."""
     source = None if sys.stdin is None else sys.stdin.buffer
     while source is not None and (line := await off_loop(source.readline)):

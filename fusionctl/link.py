@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from fusionctl import autostart
@@ -82,7 +82,7 @@ class Link:
                 task.cancel()
                 await asyncio.wait({task})
 
-    async def chunks(self, stream: Pending) -> AsyncIterator[bytes]:
+    async def chunks(self, stream: Pending) -> AsyncGenerator[bytes, None]:
         """The stream's chunks. Raises `DaemonGone` if the daemon ends first."""
         chunks = aiter(stream)
         while (chunk := await self.answer(_next(chunks))) is not None:

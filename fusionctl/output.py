@@ -17,6 +17,11 @@ def on_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def columns() -> int:
+    """The width of the terminal, 0 where there is none."""
+    return os.get_terminal_size(sys.stdout.fileno()).columns if on_terminal() else 0
+
+
 def painter() -> Paint:
     """Colour on a terminal, unless `NO_COLOR` is set (https://no-color.org)."""
     return coloured if on_terminal() and not os.environ.get("NO_COLOR") else plain

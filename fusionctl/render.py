@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING
+
+from fusionctl.text import taken
 
 if TYPE_CHECKING:
     from fusiond.protocol.control import ActorHealth, Event, Health, KillReport, LastExit
@@ -82,20 +85,25 @@ def ago(time: str, now: datetime) -> str:
 # --- health -------------------------------------------------------------------------------------------------
 
 
-def health(tree: Health, now: datetime, paint: Paint = plain, before: Health | None = None) -> list[str]:
-    """The tree, a line for each process; what differs from `before` is marked."""
-    then = {actor.name: actor for actor in before.actors} if before is not None else None
-    width = max((len(actor.name) for actor in tree.actors), default=0)
-    lines = [_summary(tree, paint)]
-    for actor in tree.actors:
-        changed = then is not None and _standing(then.get(actor.name)) != _standing(actor)
-        lines.append(_actor(actor, width, now, paint) + (paint("  ◀ changed", "strong") if changed else ""))
+def health(tree: Health, now: datetime, paint: Paint = plain, columns: int = 0) -> list[str]:
+    """The tree, a line for each process. In `columns`, where they do not fit, what happened last takes a second line."""
+    return [_summary(tree, paint), *chain.from_iterable(_actors(tree, now, paint, columns).values())]
+
+
+def health_again(tree: Health, before: Health | None, now: datetime, paint: Paint, columns: int) -> list[str]:
+    """The same for a live view: what differs from `before` has a mark in the margin."""
+    then = {actor.name: _standing(actor) for actor in before.actors} if before is not None else {}
+    lines = [f"  {_summary(tree, paint)}"]
+    for actor, shown in zip(tree.actors, _actors(tree, now, paint, columns - 2).values(), strict=True):
+        changed = before is not None and then.get(actor.name) != _standing(actor)
+        first, *rest = shown
+        lines += [paint("▶ ", "strong") + first if changed else f"  {first}", *(f"  {line}" for line in rest)]
     return lines
 
 
-def _standing(actor: ActorHealth | None) -> tuple[object, ...] | None:
+def _standing(actor: ActorHealth) -> tuple[object, ...]:
     """What counts as a change of an actor."""
-    return None if actor is None else (actor.pid, actor.state, actor.generation, actor.restarts)
+    return actor.pid, actor.state, actor.generation, actor.restarts
 
 
 def _summary(tree: Health, paint: Paint) -> str:
@@ -106,22 +114,34 @@ def _summary(tree: Health, paint: Paint) -> str:
     )
 
 
-def _actor(actor: ActorHealth, width: int, now: datetime, paint: Paint) -> str:
+def _actors(tree: Health, now: datetime, paint: Paint, columns: int) -> dict[str, list[str]]:
+    """Each actor's lines by its name."""
+    width = max((len(actor.name) for actor in tree.actors), default=0)
+    return {actor.name: _actor(actor, width, now, paint, columns) for actor in tree.actors}
+
+
+def _actor(actor: ActorHealth, width: int, now: datetime, paint: Paint, columns: int) -> list[str]:
     sign, word, style = _STATES[actor.state]
     seen = "" if actor.last_seen_ms is None else f"last seen {milliseconds(actor.last_seen_ms)} ago"
     parts = [
         f"{sign} {actor.name:<{width}}",
-        paint(f"{word:<8}", style),
-        f"pid {actor.pid if actor.pid is not None else '–':<7}",
+        paint(f"{word:<7}", style),
+        f"pid {actor.pid if actor.pid is not None else '–':<5}",
         f"{seen:<20}",
-        f"restarts {actor.restarts:<3}",
-        "" if actor.uptime_s is None else f"up {span(actor.uptime_s):<9}",
+        f"restarts {actor.restarts:<2}",
+        "" if actor.uptime_s is None else f"up {span(actor.uptime_s):<7}",
         "" if actor.rss_bytes is None else f"{size(actor.rss_bytes):>6}",
         f"busy {actor.in_flight}" if actor.in_flight else "",
         _lag(actor.loop_lag_ms),
-        paint(_history(actor, now), "faint" if actor.state in ("ready", "standby") else style),
     ]
-    return "  ".join(part for part in parts if part).rstrip()
+    line = "  ".join(part for part in parts if part).rstrip()
+    history = _history(actor, now)
+    if not history:
+        return [line]
+    painted = paint(history, "faint" if actor.state in ("ready", "standby") else style)
+    if columns and taken(line) + 2 + len(history) > columns:
+        return [line, f"   {painted}"]
+    return [f"{line}  {painted}"]
 
 
 def _lag(lag_ms: float | None) -> str:

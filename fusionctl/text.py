@@ -21,6 +21,11 @@ def width(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
+def taken(line: str) -> int:
+    """Columns that a line takes; styles take none."""
+    return sum(map(width, _STYLE.sub("", line)))
+
+
 def cut(line: str, columns: int) -> str:
     """The beginning of `line` that fits into `columns`; styles take no room and are ended."""
     shown, used, at = [], 0, 0

@@ -118,7 +118,7 @@ class Tree:
             if home in " ".join(process.cmdline()):
                 return True
             written_to = (f"/proc/{process.pid}/fd/{number}" for number in (1, 2))
-            return any(os.readlink(fd).startswith(home) for fd in written_to)
+            return any(str(Path(fd).readlink()).startswith(home) for fd in written_to)
         except (psutil.Error, OSError):
             return False
 

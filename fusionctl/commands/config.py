@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -23,8 +24,9 @@ def config() -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
 def show(invocation: Invocation, as_json: bool) -> None:
-    """Show what a daemon started from here would have: the file, the environment and the defaults together.
+    """Show what is in effect.
 
+    It is what a daemon started from here would have: the file, the environment and the defaults together.
     Keys are never shown, and what may be secret appears as ***.
     """
     from fusiond.config import load, shown, to_toml
@@ -42,9 +44,10 @@ def show(invocation: Invocation, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The problems as JSON.")
 @click.pass_context
 def check(ctx: click.Context, as_json: bool) -> None:
-    """Say everything that is wrong with the configuration, each with its line; exit 78 if anything is.
+    """Say everything that is wrong with it.
 
-    What the environment adds is checked too, and whether the key files can be read.
+    One line for each problem, and exit code 78 if there is any. What the environment adds is checked too,
+    and whether the key files can be read.
     """
     from fusiond import config as configuration
 
@@ -64,7 +67,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
 @config.command(epilog='Example: $EDITOR "$(fusionctl config path)"')
 @click.pass_obj
 def path(invocation: Invocation) -> None:
-    """Print the path of the configuration file, whether it is there or not."""
+    """Print where the file is, or would be."""
     click.echo(resolve(invocation.home).config_file)
 
 
@@ -72,7 +75,7 @@ def path(invocation: Invocation) -> None:
 @click.option("--force", is_flag=True, help="Replace the file that is there.")
 @click.pass_obj
 def init(invocation: Invocation, force: bool) -> None:
-    """Write a configuration file that explains every key and changes nothing."""
+    """Write a file that explains every key and changes nothing."""
     from fusiond.config import DEFAULT_TOML
 
     file = resolve(invocation.home).config_file
@@ -80,6 +83,10 @@ def init(invocation: Invocation, force: bool) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         _write(file, DEFAULT_TOML, replace=force)
     except FileExistsError:
+        if not file.exists():
+            raise ConfigError(
+                f"{file.parent} is not a folder", advice="move it away, or use another --home"
+            ) from None
         raise FusionError(f"{file} is there already", advice="--force replaces it") from None
     except PermissionError:
         raise Denied(f"{file} may not be written", advice="use another --home or FUSION_CONFIG") from None
@@ -91,10 +98,14 @@ def init(invocation: Invocation, force: bool) -> None:
 def _write(file: Path, text: str, *, replace: bool) -> None:
     """Puts `text` at `file`, whole; raises FileExistsError if something is there and not to be replaced."""
     file = file.resolve()
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, prefix=".config-") as new:
-        new.write(text)
-        new.flush()
-        os.fsync(new.fileno())
-        if replace:
-            file.unlink(missing_ok=True)
-        os.link(new.name, file)
+    file.touch(exist_ok=replace)  # claims the name, and says which mode a file of this user has
+    handle, new = tempfile.mkstemp(dir=file.parent, prefix=".config-")
+    try:
+        with open(handle, "w", encoding="utf-8") as stream:  # noqa: PTH123  (a handle, not a path)
+            stream.write(text)
+            stream.flush()
+            os.fsync(handle)
+        shutil.copymode(file, new)
+        Path(new).replace(file)
+    finally:
+        Path(new).unlink(missing_ok=True)

@@ -36,7 +36,7 @@ def health(invocation: Invocation, watch: float | None, as_json: bool) -> int:
     if as_json:
         output.put_json(tree)
     else:
-        output.put(render.health(tree, datetime.now(UTC), output.painter()))
+        output.put(render.health(tree, datetime.now(UTC), output.painter(), output.columns()))
     return 0 if tree.status == "healthy" else 1
 
 
@@ -67,5 +67,6 @@ def _follow(invocation: Invocation, seconds: float, as_json: bool) -> None:
             elif isinstance(seen, FusionError):
                 screen.show([output.painter()("down", "bad"), str(seen)])
             else:
-                screen.show(render.health(seen, datetime.now(UTC), output.painter(), before))
+                now, paint = datetime.now(UTC), output.painter()
+                screen.show(render.health_again(seen, before, now, paint, output.columns()))
                 before = seen

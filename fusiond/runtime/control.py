@@ -32,6 +32,7 @@ from fusiond.protocol.envelope import (
     encode,
     failure,
     from_client,
+    unpack,
 )
 from fusiond.runtime.look import Look
 from fusiond.runtime.recovery import Recovery
@@ -91,11 +92,10 @@ class Control:
             task.cancel()
         self._listener.close(linger_ms=200)
 
-    def _message(self, peer: Peer, frames: list[bytes]) -> None:
+    def _message(self, peer: Peer, message: bytes) -> None:
         try:
-            if len(frames) != 2:
-                raise msgspec.DecodeError(f"a message has a header and a body, this one {len(frames)} frames")
-            header = from_client.decode(frames[0])
+            frame, body = unpack(message)
+            header = from_client.decode(frame)
         except msgspec.DecodeError as error:
             self._refused += 1
             if self._refused <= 5:
@@ -104,7 +104,7 @@ class Control:
             self._listener.send(peer.identity, encode(Refusal(ProtocolMismatch.code, str(error))))
             return
         if isinstance(header, Request) and header.id not in self._tasks:
-            task = asyncio.ensure_future(self._serve(peer, header, frames[1]))
+            task = asyncio.ensure_future(self._serve(peer, header, body))
             self._tasks[header.id] = task
             task.add_done_callback(lambda _: self._tasks.pop(header.id, None))
         elif isinstance(header, Cancel) and (running := self._tasks.get(header.id)):
@@ -150,7 +150,7 @@ class Control:
 
         def sink(event: Event) -> None:
             nonlocal count
-            sent = self._listener.send(ask.peer.identity, encode(Chunk(ask.id, count)), _json.encode(event))
+            sent = self._listener.offer(ask.peer.identity, encode(Chunk(ask.id, count)), _json.encode(event))
             count += 1
             if not sent:
                 gone.set()

@@ -326,7 +326,9 @@ class Supervisor:
 
     async def settled(self) -> None:
         """Waits until every actor is ready, standing by, stopped or has failed."""
-        while any(child.state in ("starting", "draining", "backoff") for child in self.state.children.values()):
+        while any(
+            child.state in ("starting", "draining", "backoff") for child in self.state.children.values()
+        ):
             await self.changed.wait()
 
     def shut_down(self) -> None:

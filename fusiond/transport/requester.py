@@ -32,6 +32,7 @@ from fusiond.transport.ids import new_id
 from fusiond.transport.sockets import MAX_MESSAGE, Dealer
 
 _ACK_DELAY = 0.02  # seconds an acknowledgement waits for a request to ride on
+_LOOK = 0.25  # seconds between looks for what is overdue
 _GRACE = 2.0  # seconds beyond the deadline in which the other side should say so itself
 
 
@@ -53,9 +54,10 @@ class Pending:
     def frame(self) -> bytes:
         """The header to send now: with what is left of the time, and from where the stream goes on."""
         left = 0 if self.due is None else max(1, int((self.due - self._loop.time()) * 1000))
+        header, acks = self.header, self._requests.take_acks()
         return encode(
-            msgspec.structs.replace(
-                self.header, timeout_ms=left, offset=self._received, acks=self._requests.take_acks()
+            Request(
+                header.id, header.service, header.verb, left, header.repeatable, self._received, acks=acks
             )
         )
 
@@ -93,11 +95,7 @@ class Pending:
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
         try:
-            async with asyncio.timeout_at(None if self.due is None else self.due + _GRACE):
-                await self._waiter
-        except TimeoutError:
-            self.cancel()
-            raise DeadlineExceeded("no answer within the deadline") from None
+            await self._waiter
         except asyncio.CancelledError:
             self.cancel()
             raise
@@ -129,6 +127,7 @@ class Requests:
         self._pending: dict[bytes, Pending] = {}
         self._acks: list[bytes] = []
         self._flush: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     def __len__(self) -> int:
@@ -143,8 +142,22 @@ class Requests:
         header = Request(id=id or new_id(), service=service, verb=verb, repeatable=repeatable)
         pending = Pending(self, header, body, timeout)
         self._pending[header.id] = pending
+        if timeout is not None and self._watch is None:
+            self._watch = self._loop.call_later(_LOOK, self._overdue)
         self._send(pending.frame(), body)
         return pending
+
+    def _overdue(self) -> None:
+        """Ends what the other side should have ended by itself; one timer for all, none for each."""
+        self._watch = None
+        now = self._loop.time()
+        timed = [pending for pending in self._pending.values() if pending.due is not None]
+        for pending in timed:
+            if pending.due is not None and pending.due + _GRACE < now:
+                self.cancel(pending.header.id)
+                pending.finish(DeadlineExceeded("no answer within the deadline"))
+        if timed:
+            self._watch = self._loop.call_later(_LOOK, self._overdue)
 
     def resend(self) -> None:
         """Call when a (new) connection stands: asks again for everything that is open."""
@@ -188,6 +201,9 @@ class Requests:
         for pending in list(self._pending.values()):
             self.cancel(pending.header.id)
             pending.finish(error)
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
 
 class Requester:
@@ -249,8 +265,8 @@ class Requester:
 
     async def close(self) -> None:
         """Takes back what is open and closes the connection."""
-        self._requests.flush()
         self._requests.fail_all(Cancelled("the connection was closed"))
+        self._requests.flush()
         self._dealer.close(linger_ms=100)
 
     def _connected(self) -> None:

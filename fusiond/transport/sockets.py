@@ -15,8 +15,11 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import zmq
 from zmq.backend import Socket as _Raw
+
+from fusiond.protocol.envelope import pack, unpack
 
 MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes in one message; libzmq drops the connection of a peer that announces more."""
@@ -40,6 +43,8 @@ class _Socket:
         self.zmq.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
         self._fd = int(self.zmq.getsockopt(zmq.FD))
         self._draining = False
+        self._bursting = False
+        self._outbox: list[tuple[bytes, ...]] = []
         self._closed = False
         self._loop.add_reader(self._fd, self.drain)
 
@@ -59,12 +64,44 @@ class _Socket:
             self._loop.call_soon(self.drain)
         finally:
             self._draining = False
+            if self._outbox and not self._closed:
+                self._flush()
 
     def _take(self) -> None:
         """Receives and handles one message; raises `zmq.Again` when there is none."""
         raise NotImplementedError
 
-    def _send(self, *frames: bytes) -> bool:
+    def _post(self, *frames: bytes) -> None:
+        """Sends now, or with others in one burst: at the end of the drain, or of this turn of the loop.
+
+        Each message sent by itself wakes libzmq's thread, which costs more than everything else about it; so the
+        first message of a turn goes out at once, and those that follow go together.
+        """
+        if self._draining or self._bursting:
+            self._outbox.append(frames)
+            return
+        self._bursting = True
+        self._loop.call_soon(self._end_of_turn)
+        self._send(frames)
+        self._look()
+
+    def _end_of_turn(self) -> None:
+        self._bursting = False
+        if self._outbox and not self._closed:
+            self._flush()
+
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        for frames in outbox:
+            self._send(frames)
+        self._look()
+
+    def _look(self) -> None:
+        """Reads on if sending has swallowed the edge of an arrival."""
+        if not self._draining and int(_get(self.zmq, _EVENTS)) & _POLLIN:
+            self._loop.call_soon(self.drain)
+
+    def _send(self, frames: tuple[bytes, ...]) -> bool:
         """Sends unless there is nobody to send to or no room; returns whether it was sent."""
         try:
             for frame in frames[:-1]:
@@ -74,9 +111,61 @@ class _Socket:
             if error.errno not in _NO_TAKER:
                 raise
             return False
-        finally:
-            if not self._draining and int(_get(self.zmq, _EVENTS)) & _POLLIN:
-                self._loop.call_soon(self.drain)
+        return True
+
+    def _more(self) -> bool:
+        """Whether the message that is being received has further frames."""
+        return bool(_get(self.zmq, _RCVMORE))
+
+    def _skip(self) -> None:
+        """Drops the further frames of a message that should have none."""
+        while self._more():
+            _recv(self.zmq, _NOBLOCK)
+
+    def _take(self) -> None:
+        """Receives and handles one message; raises `zmq.Again` when there is none."""
+        raise NotImplementedError
+
+    def _post(self, *frames: bytes) -> None:
+        """Sends now, or with others in one burst: at the end of the drain, or of this turn of the loop.
+
+        Each message sent by itself wakes libzmq's thread, which costs more than everything else about it; so the
+        first message of a turn goes out at once, and those that follow go together.
+        """
+        if self._draining or self._bursting:
+            self._outbox.append(frames)
+            return
+        self._bursting = True
+        self._loop.call_soon(self._end_of_turn)
+        self._send(frames)
+        self._look()
+
+    def _end_of_turn(self) -> None:
+        self._bursting = False
+        if self._outbox and not self._closed:
+            self._flush()
+
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        for frames in outbox:
+            self._send(frames)
+        self._look()
+
+    def _look(self) -> None:
+        """Reads on if sending has swallowed the edge of an arrival."""
+        if not self._draining and int(_get(self.zmq, _EVENTS)) & _POLLIN:
+            self._loop.call_soon(self.drain)
+
+    def _send(self, frames: tuple[bytes, ...]) -> bool:
+        """Sends unless there is nobody to send to or no room; returns whether it was sent."""
+        try:
+            for frame in frames[:-1]:
+                _send(self.zmq, frame, _NOBLOCK_SNDMORE)
+            _send(self.zmq, frames[-1], _NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno not in _NO_TAKER:
+                raise
+            return False
         return True
 
     def _rest(self, more: bool) -> list[bytes]:
@@ -90,6 +179,7 @@ class _Socket:
     def close(self, linger_ms: int = 0) -> None:
         """Closes the socket; what is queued may still leave within `linger_ms`."""
         if not self._closed:
+            self._end_of_turn()
             self._closed = True
             self._loop.remove_reader(self._fd)
             self.zmq.close(linger_ms)
@@ -136,14 +226,21 @@ class Dealer(_Socket):
                 self._on_connected()
 
     def send(self, header: bytes, body: bytes = b"") -> bool:
-        """Sends one message if a connection stands; returns whether it was taken."""
-        return self.connected and self._send(header, body)
+        """Sends one message if a connection stands; returns whether one does."""
+        if self.connected:
+            self._post(pack(header, body))
+        return self.connected
 
     def _take(self) -> None:
-        first = _recv(self.zmq, _NOBLOCK)
-        rest = self._rest(bool(_get(self.zmq, _RCVMORE)))
-        if len(rest) == 1:
-            self._on_message(first, rest[0])
+        message = _recv(self.zmq, _NOBLOCK)
+        if self._more():
+            self._skip()
+        else:
+            try:
+                header, body = unpack(message)
+            except msgspec.DecodeError:
+                header, body = message, b""  # to be refused by whoever decodes it
+            self._on_message(header, body)
 
     def close(self, linger_ms: int = 0) -> None:
         if not self._closed:
@@ -168,13 +265,16 @@ class Peer:
 
 
 class Listener(_Socket):
-    """A listening socket over an already listening file descriptor, so that it is never away and never stolen."""
+    """A listening socket that hands on whole messages, packed as they came, with their sender.
+
+    It stands over an already listening file descriptor, so that it is never away and never stolen.
+    """
 
     def __init__(
         self,
         path: str,
         fd: int,
-        on_message: Callable[[Peer, list[bytes]], None],
+        on_message: Callable[[Peer, bytes], None],
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
     ) -> None:
         super().__init__(zmq.ROUTER, context)
@@ -187,9 +287,15 @@ class Listener(_Socket):
         self.zmq.setsockopt(zmq.USE_FD, fd)
         self.zmq.bind(f"ipc://{path}")
 
-    def send(self, identity: bytes, header: bytes, body: bytes = b"") -> bool:
-        """Sends one message; returns False if the peer is gone or takes nothing more."""
-        return self._send(identity, header, body)
+    def send(self, identity: bytes, header: bytes, body: bytes = b"") -> None:
+        """Sends one message; dropped if the peer is gone or takes nothing more."""
+        self._post(identity, pack(header, body))
+
+    def offer(self, identity: bytes, header: bytes, body: bytes) -> bool:
+        """Sends one message at once; returns False if the peer is gone or takes nothing more."""
+        sent = self._send((identity, pack(header, body)))
+        self._look()
+        return sent
 
     def forget(self, identity: bytes) -> None:
         """Drops what is known of a peer that is gone."""
@@ -197,7 +303,10 @@ class Listener(_Socket):
 
     def _take(self) -> None:
         first = _recv(self.zmq, _NOBLOCK, False)
-        frames = self._rest(first.more)
+        message = _recv(self.zmq, _NOBLOCK) if first.more else b""
+        if self._more():
+            self._skip()
+            message = b""
         identity = first.bytes
         address = first.get("Peer-Address")
         known = self._peers.get(identity)
@@ -205,7 +314,7 @@ class Listener(_Socket):
             _, uid, _, pid = str(address).rsplit(":", 3)
             known = (str(address), Peer(identity, int(pid), int(uid)))
             self._peers[identity] = known
-        self._on_message(known[1], frames)
+        self._on_message(known[1], message)
 
 
 def listen(path: str, mode: int = 0o600, backlog: int = 4096) -> socket.socket:

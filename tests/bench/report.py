@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,12 +66,3 @@ class Report:
 def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
-
-class Progress:
-    """Says on standard error how far a script is."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-
-    def __call__(self, text: str) -> None:
-        self._say(text)

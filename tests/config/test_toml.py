@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import tomllib
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fusiond.config import check, to_toml
 from fusiond.config.lines import key_lines
 
-KEYS = (
-    "model",
-    "actors",
-    "providers",
-    "mcp",
-    "tools",
-    "agents",
-    "modules",
-    "servers",
-    "llm",
-    "approval",
-    "shell",
+unhurried = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+"""How fast this machine is today is no property of the code."""
+
+KEYS = tuple(
+    [
+        "model",
+        "actors",
+        "providers",
+        "mcp",
+        "tools",
+        "agents",
+        "modules",
+        "servers",
+        "llm",
+        "approval",
+        "shell",
+    ]
 )
 NAMES = st.text(min_size=1, max_size=8)
 VALUES = st.recursive(
@@ -37,6 +42,7 @@ TABLES = st.recursive(
 )
 
 
+@unhurried
 @given(st.dictionaries(NAMES, TABLES, max_size=5))
 def test_any_table_can_be_written_and_read_again(table: dict[str, object]) -> None:
     assert tomllib.loads(to_toml(table)) == table
@@ -85,6 +91,7 @@ v = \'\'\'w\'\'\'\'
     }
 
 
+@unhurried
 @given(st.dictionaries(NAMES, TABLES, max_size=5))
 def test_the_line_of_every_key_is_found(table: dict[str, object]) -> None:
     text = to_toml(table)
@@ -103,6 +110,7 @@ def _paths(table: dict[str, object]) -> list[tuple[str, ...]]:
     return found
 
 
+@unhurried
 @given(st.dictionaries(NAMES | st.sampled_from(KEYS), TABLES, max_size=5))
 def test_checking_any_table_ends_in_problems_of_one_line(table: dict[str, object]) -> None:
     for problem in check(to_toml(table)):
@@ -110,6 +118,7 @@ def test_checking_any_table_ends_in_problems_of_one_line(table: dict[str, object
         assert "\n" not in str(problem)
 
 
+@unhurried
 @given(st.text())
 def test_checking_any_text_ends_in_problems_with_lines(text: str) -> None:
     for problem in check(text):

@@ -79,6 +79,14 @@ def test_a_replaced_actor_says_when_why_and_how_fast() -> None:
     assert line.endswith("replaced 3 s ago: killed by SIGKILL, ready again in 7 ms")
 
 
+def test_what_happened_last_takes_a_line_of_its_own_where_it_does_not_fit() -> None:
+    replaced = actor(restarts=1, last_exit=LastExit("signal", "SIGKILL", AT, 7.1))
+    wide, narrow = (render.health(tree(replaced), NOW, columns=columns) for columns in (200, 100))
+    assert len(wide) == 2
+    assert narrow[2] == "   replaced 3 s ago: killed by SIGKILL, ready again in 7 ms"
+    assert narrow[1] + "  " + narrow[2].strip() == wide[1]
+
+
 def test_a_failed_actor_says_why_and_where_to_look() -> None:
     failed = actor(state="failed", pid=None, last_exit=LastExit("exit", "no such file: x.gguf", AT))
     line = render.health(tree(failed), NOW)[1]
@@ -122,16 +130,16 @@ def test_every_end_has_its_words(reason: ExitReason, detail: str, said: str) -> 
 def test_what_changed_since_the_last_look_is_marked_and_nothing_else() -> None:
     before = tree(actor(), actor("store"))
     after = tree(actor(pid=4188, restarts=1), actor("store"), actor("mcp.time"))
-    lines = render.health(after, NOW, before=before)
-    assert [line.endswith("◀ changed") for line in lines] == [False, True, False, True]
+    lines = render.health_again(after, before, NOW, render.plain, 200)
+    assert [line.startswith("▶ ") for line in lines] == [False, True, False, True]
 
 
 def test_nothing_is_marked_at_the_first_look() -> None:
-    assert not any("changed" in line for line in render.health(tree(actor()), NOW))
+    assert not any("▶" in line for line in render.health_again(tree(actor()), None, NOW, render.plain, 200))
 
 
 def test_without_colour_there_is_not_one_escape_character() -> None:
-    lines = render.health(tree(actor(), actor("x", "failed")), NOW, before=tree())
+    lines = render.health_again(tree(actor(), actor("x", "failed")), tree(), NOW, render.plain, 80)
     assert "\x1b" not in "".join(lines)
     assert "\x1b[32m" in "".join(render.health(tree(actor()), NOW, render.coloured))
 

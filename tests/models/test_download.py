@@ -8,7 +8,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,17 +117,15 @@ def test_two_at_once_fetch_it_once(index: Index, tiny: Pinned, folder: Path) -> 
             index.gate.set()
 
     with ThreadPoolExecutor() as pool:
-        first_is_on_its_way: list[bool] = []
+        others: list[Future[Path]] = []
 
         def begin_the_second(done: int, _total: int | None) -> None:
-            if done and not first_is_on_its_way:
-                first_is_on_its_way.append(True)
+            if done and not others:
                 others.append(pool.submit(pull, folder, release, model=tiny))
 
-        others: list[object] = []
         first = pull(folder, begin_the_second, model=tiny)
         (second,) = others
-        assert second.result() == first  # type: ignore[attr-defined]
+        assert second.result() == first
     assert index.downloads == 1
     assert left(folder) == ["tiny.gguf"]
 
@@ -141,6 +139,10 @@ def test_a_progress_that_raises_ends_it_and_nothing_is_left(index: Index, tiny: 
         pull(folder, stop_in_the_middle, model=tiny)
     assert left(folder) == []
     assert psutil.Process().children(recursive=True) == []
+
+
+class Usage(NamedTuple):
+    free: int
 
 
 class Fetching(NamedTuple):
@@ -271,17 +273,11 @@ def test_a_python_without_pip_is_said(
 def test_a_full_disk_is_said_before_anything_is_fetched(
     index: Index, tiny: Pinned, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "shutil.disk_usage", lambda _path: os.terminal_size((0, 0)) and _Usage(free=1_000_000)
-    )
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: Usage(1_000_000))
     with pytest.raises(StorageError, match="is full: it needs 2 MB and has 1"):
         pull(folder, model=tiny)
     assert index.downloads == 0
     assert left(folder) == []
-
-
-class _Usage(NamedTuple):
-    free: int
 
 
 @pytest.mark.usefixtures("index")

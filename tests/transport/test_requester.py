@@ -22,6 +22,7 @@ from fusiond.protocol.envelope import (
     Request,
     encode,
     from_client,
+    unpack,
 )
 from fusiond.transport.requester import Requester
 from fusiond.transport.sockets import MAX_MESSAGE, Listener, Peer, listen
@@ -42,14 +43,15 @@ class Server:
     def _listen(self) -> Listener:
         return Listener(str(self.path), os.dup(self.socket.fileno()), self._take)
 
-    def _take(self, peer: Peer, frames: list[bytes]) -> None:
-        header = from_client.decode(frames[0])
+    def _take(self, peer: Peer, message: bytes) -> None:
+        frame, body = unpack(message)
+        header = from_client.decode(frame)
         assert isinstance(header, Request | Cancel | Ack)
         self.heard.append(header)
         self.peers.append(peer)
         self._news.set()
         if isinstance(header, Request):
-            self.answer(peer, header, frames[1])
+            self.answer(peer, header, body)
 
     def restart(self) -> None:
         self.listener.close()
@@ -63,7 +65,7 @@ class Server:
         return found
 
     def send(self, peer: Peer, header: Chunk | Reply | Failure, body: bytes = b"") -> None:
-        assert self.listener.send(peer.identity, encode(header), body)
+        self.listener.send(peer.identity, encode(header), body)
 
     def close(self) -> None:
         self.listener.close()

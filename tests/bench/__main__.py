@@ -1,0 +1,73 @@
+"""`python -m tests.bench [SCRIPT…]`: runs the benchmarks and prints their tables.
+
+Examples:  python -m tests.bench            everything (about ten minutes)
+           python -m tests.bench recovery --rounds 20
+           python -m tests.bench roundtrip startup --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+
+from tests.bench import idle, machine, model, recovery, roundtrip, startup
+from tests.bench.report import Report
+
+_SCRIPTS = ("recovery", "model", "roundtrip", "startup", "idle")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns 0 if every target was met, else 1."""
+    options = _parse(arguments)
+    found = machine.facts()
+    if not options.json:
+        print(machine.markdown(found), flush=True)
+    reports = []
+    for name in options.scripts or _SCRIPTS:
+        report = _run(name, options)
+        reports.append(report)
+        if not options.json:
+            print(f"\n{report.markdown()}", flush=True)
+    if options.json:
+        print(json.dumps({"machine": found, "reports": [report.data() for report in reports]}, indent=1))
+    return int(any(row.met is False for report in reports for row in report.rows))
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=f"of {', '.join(_SCRIPTS)}; default: all")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
+    parser.add_argument("--rounds", type=int, help="kills of each kind, or runs of each command, or blocks")
+    parser.add_argument("--window", type=float, default=60, help="seconds of silence that `idle` watches (60)")
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.scripts if name not in _SCRIPTS]:
+        parser.error(f"there is no script {unknown[0]!r}; there are: {', '.join(_SCRIPTS)}")
+    return options
+
+
+def _run(name: str, options: argparse.Namespace) -> Report:
+    times = options.rounds
+    runs: dict[str, Callable[[], Report]] = {
+        "recovery": lambda: recovery.run(_say, rounds=times or 100),
+        "model": lambda: model.run(_say, rounds=times or 10),
+        "roundtrip": lambda: roundtrip.run(_say, blocks=times or 16),
+        "startup": lambda: startup.run(_say, rounds=times or 40),
+        "idle": lambda: idle.run(_say, window_s=options.window),
+    }
+    report = runs[name]()
+    _say("")
+    return report
+
+
+def _say(text: str) -> None:
+    """How far it is, on a terminal only: one line, written over."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
