@@ -98,8 +98,7 @@ def returned(lost: Daemon, *, autostart: bool, notice: Notice) -> Daemon:
         raise Unreachable(
             f"the daemon (pid {lost.holder.pid}) has ended", advice="start it with: fusionctl start"
         )
-    notice(f"the daemon (pid {lost.holder.pid}) has ended")
-    return launch(lost.paths, notice=notice)
+    return launch(lost.paths, notice=notice, why=f"the daemon (pid {lost.holder.pid}) has ended: ")
 
 
 def settled(daemon: Daemon) -> Daemon:
@@ -123,7 +122,7 @@ def hung(process: Holder) -> str:
     return f"the supervisor (pid {process.pid}) {how}"
 
 
-def launch(paths: Paths, *, notice: Notice) -> Daemon:
+def launch(paths: Paths, *, notice: Notice, why: str = "") -> Daemon:
     """Starts a daemon for this home and waits until its tree is ready or has failed.
 
     Raises what the daemon said where it ended instead: `ConfigError`, `Denied`, or a `FusionError` with its
@@ -144,7 +143,7 @@ def launch(paths: Paths, *, notice: Notice) -> Daemon:
             start_new_session=True,
         )
     threading.Thread(target=process.wait, daemon=True, name="reaper").start()
-    notice(f"starting the daemon (pid {process.pid})")
+    notice(f"{why}starting the daemon (pid {process.pid})")
     return _await_ready(paths, process, before, notice)
 
 

@@ -34,8 +34,7 @@ _SLICE = (
 def ask(
     socket: Path, verb: str, body: bytes = b"", *, timeout: float | None = None, end: int = -1
 ) -> bytes | None:
-    """The reply's body. None if none came within `timeout` seconds, or before `end` (a pidfd) became
-    readable.
+    """The reply's body. None if none came within `timeout` seconds, or before `end` (a pidfd) became readable.
 
     Raises the `FusionError` that the supervisor answers, or `ProtocolMismatch`.
     """
@@ -53,7 +52,6 @@ def ask(
 
 
 def _await(dealer: zmq.Socket[bytes], id: bytes, timeout: float | None, end: int) -> bytes | None:
-    end_fd = end
     poller = zmq.Poller()
     poller.register(dealer, zmq.POLLIN)
     if end >= 0:
@@ -67,8 +65,8 @@ def _await(dealer: zmq.Socket[bytes], id: bytes, timeout: float | None, end: int
                 dealer.send(pack(encode(Ack([id])), b""))
                 return answer
         elif end in ready:  # it ended; what it said last may still be on its way through libzmq
+            poller.unregister(end)
             end, slices = -1, 1
-            poller.unregister(end_fd)
         elif slices is not None:
             slices -= 1
     return None

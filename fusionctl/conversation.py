@@ -114,6 +114,7 @@ class Conversation:
         from prompt_toolkit.history import FileHistory
         from prompt_toolkit.key_binding import KeyBindings
         from prompt_toolkit.output import create_output
+        from prompt_toolkit.output.vt100 import Vt100_Output
 
         paths = homes.candidates(self._invocation.home)[0]
         prepare(paths)
@@ -121,7 +122,9 @@ class Conversation:
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
         keys = KeyBindings()
         keys.add("escape", "enter")(lambda event: event.current_buffer.insert_text("\n"))
-        screen = None if sys.stdout.isatty() else create_output(stdout=sys.stderr)
+        screen = create_output(sys.stdout if sys.stdout.isatty() else sys.stderr)
+        if isinstance(screen, Vt100_Output):
+            screen.enable_cpr = False  # where the cursor is matters to menus only; some terminals do not say
         return PromptSession(history=FileHistory(str(file)), key_bindings=keys, output=screen)
 
 

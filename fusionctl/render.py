@@ -86,7 +86,7 @@ def ago(time: str, now: datetime) -> str:
 
 
 def health(tree: Health, now: datetime, paint: Paint = plain, columns: int = 0) -> list[str]:
-    """The tree, a line for each process. In `columns`, where they do not fit, what happened last takes a second line."""
+    """The tree, a line for each process; what happened last has one of its own where it exceeds `columns`."""
     return [_summary(tree, paint), *chain.from_iterable(_actors(tree, now, paint, columns).values())]
 
 

@@ -204,12 +204,13 @@ def test_the_real_private_folder_is_short_enough(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("level", ["parent", "folder"])
-def test_a_link_in_place_of_the_private_folder_is_refused(level: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
+def test_a_link_in_place_of_the_private_folder_is_refused(level: str, target: str, tmp_path: Path) -> None:
     paths = resolve(long_home(tmp_path), env={})
     place = paths.run.parent if level == "parent" else paths.run
     place.parent.mkdir(mode=0o700, exist_ok=True)
     (tmp_path / "elsewhere").mkdir(mode=0o755)
-    place.symlink_to(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / target)
     with pytest.raises(Denied, match="is a link"):
         resolve(long_home(tmp_path), env={})
     with pytest.raises(Denied, match="is a link"):

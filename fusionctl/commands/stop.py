@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import click
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from fusionctl import autostart, control, holder, homes
 from fusionctl.holder import Holder
 from fusionctl.invocation import Invocation, notice
-from fusiond.errors import FusionError
+from fusiond.errors import FusionError, ProtocolMismatch
 from fusiond.paths import Paths
 from fusiond.protocol.control import Stopping
 
@@ -50,6 +51,9 @@ def _asked(paths: Paths, process: Holder) -> bool:
         return True
     try:
         answer = control.ask(paths.supervisor_socket, "stop", timeout=autostart.SILENCE, end=end)
+    except ProtocolMismatch:  # a daemon of another version; SIGTERM it understands
+        os.kill(process.pid, signal.SIGTERM)
+        return True
     finally:
         os.close(end)
     if answer is not None:

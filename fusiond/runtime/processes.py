@@ -38,6 +38,7 @@ from fusiond.runtime.journal import stamp
 
 log = logging.getLogger(__name__)
 
+_STOCK = 1  # blanks kept ready
 _DELIVERY = 0.15  # seconds a fork server has to deliver a blank before one is started by exec
 _RESTOCK = 0.02  # seconds after a start before the stock is filled up again
 _LAST_WORDS = 2000  # bytes at the end of a log that may tell why a process died
@@ -174,7 +175,7 @@ class Processes:
             for _ in range(len(self._wanted)):
                 self._exec_blank()
             return
-        while self._asked + len(self._blanks) < len(self._wanted) + 1:
+        while self._asked + len(self._blanks) < len(self._wanted) + _STOCK:
             self._asked += 1
             self._forkserver.say(Fork())
         if self._wanted:
@@ -252,8 +253,8 @@ class Processes:
             lifeline = socket.socket(fileno=fds[0])
             if Path(f"/proc/{word.pid}").exists():  # else it has been reaped before we knew it
                 self._blanks.append(self._adopt(Process(word.pid, lifeline, word.warmth)))
-            self._retire()
             self._supply()
+            self._retire()
         elif isinstance(word, Warm):
             self._warmth = word.warmth
             self._retire()
@@ -267,10 +268,14 @@ class Processes:
                 self._on_word(process, word)
 
     def _retire(self) -> None:
-        """Blanks that were forked before the last import are of no use."""
-        for blank in [blank for blank in self._blanks if blank.warmth < self._warmth and not self._wanted]:
-            self._blanks.remove(blank)
-            os.kill(blank.pid, signal.SIGKILL)
+        """Ends blanks that were forked before the last import, and those beyond the stock."""
+        if self._wanted:
+            return
+        useful = [blank for blank in self._blanks if blank.warmth >= self._warmth]
+        for blank in self._blanks:
+            if blank not in useful[:_STOCK]:
+                os.kill(blank.pid, signal.SIGKILL)
+        self._blanks = useful[:_STOCK]
 
     def reap(self) -> None:
         """Takes note of every child that ended or was stopped."""

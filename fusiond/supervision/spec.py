@@ -47,4 +47,4 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     backoff_cap_s: float = 10.0
     probe_s: float = 15.0
     stable_s: float = 60.0
-    dump_s: float = 0.02
+    dump_s: float = 0.05

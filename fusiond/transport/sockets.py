@@ -122,60 +122,6 @@ class _Socket:
         while self._more():
             _recv(self.zmq, _NOBLOCK)
 
-    def _take(self) -> None:
-        """Receives and handles one message; raises `zmq.Again` when there is none."""
-        raise NotImplementedError
-
-    def _post(self, *frames: bytes) -> None:
-        """Sends now, or with others in one burst: at the end of the drain, or of this turn of the loop.
-
-        Each message sent by itself wakes libzmq's thread, which costs more than everything else about it; so the
-        first message of a turn goes out at once, and those that follow go together.
-        """
-        if self._draining or self._bursting:
-            self._outbox.append(frames)
-            return
-        self._bursting = True
-        self._loop.call_soon(self._end_of_turn)
-        self._send(frames)
-        self._look()
-
-    def _end_of_turn(self) -> None:
-        self._bursting = False
-        if self._outbox and not self._closed:
-            self._flush()
-
-    def _flush(self) -> None:
-        outbox, self._outbox = self._outbox, []
-        for frames in outbox:
-            self._send(frames)
-        self._look()
-
-    def _look(self) -> None:
-        """Reads on if sending has swallowed the edge of an arrival."""
-        if not self._draining and int(_get(self.zmq, _EVENTS)) & _POLLIN:
-            self._loop.call_soon(self.drain)
-
-    def _send(self, frames: tuple[bytes, ...]) -> bool:
-        """Sends unless there is nobody to send to or no room; returns whether it was sent."""
-        try:
-            for frame in frames[:-1]:
-                _send(self.zmq, frame, _NOBLOCK_SNDMORE)
-            _send(self.zmq, frames[-1], _NOBLOCK)
-        except zmq.ZMQError as error:
-            if error.errno not in _NO_TAKER:
-                raise
-            return False
-        return True
-
-    def _rest(self, more: bool) -> list[bytes]:
-        """The frames of a message that has `more`; they are all there."""
-        frames: list[bytes] = []
-        while more:
-            frames.append(_recv(self.zmq, _NOBLOCK))
-            more = bool(_get(self.zmq, _RCVMORE))
-        return frames
-
     def close(self, linger_ms: int = 0) -> None:
         """Closes the socket; what is queued may still leave within `linger_ms`."""
         if not self._closed:
@@ -202,9 +148,7 @@ class Dealer(_Socket):
         self.connected = False
         self.zmq.setsockopt(zmq.IDENTITY, identity)
         self.zmq.setsockopt(zmq.IMMEDIATE, 1)  # keep nothing for a peer that is not there
-        self.zmq.setsockopt(
-            zmq.RECONNECT_IVL, 1
-        )  # milliseconds; the default of 100 is what a recovery would wait for
+        self.zmq.setsockopt(zmq.RECONNECT_IVL, 1)  # ms; a recovery would wait for the default of 100
         self.zmq.setsockopt(zmq.SNDHWM, 0)
         self.zmq.setsockopt(zmq.RCVHWM, 0)
         self._monitor: zmq.Socket[bytes] = self.zmq.get_monitor_socket(

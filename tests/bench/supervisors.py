@@ -131,6 +131,7 @@ class Supervisord(Supervised):
         configuration.write_text(
             f"[supervisord]\nnodaemon=true\nuser=root\nlogfile={self.folder}/log\npidfile={self.folder}/pid\n"
             f"[program:child]\ncommand={shlex.join(self.command)}\nautorestart=true\n"
+            "stdout_logfile=NONE\nstderr_logfile=NONE\n"
         )
         self._process = subprocess.Popen(
             [_supervisord(), "-c", str(configuration)],

@@ -20,7 +20,7 @@ import zmq
 
 from fusiond import paths
 from fusiond.protocol.control import ActorHealth, Event, Health
-from fusiond.protocol.envelope import Failure, Request, encode, to_client
+from fusiond.protocol.envelope import Failure, Request, encode, pack, to_client, unpack
 
 REMOTE = """\
 model = "elsewhere/nothing"
@@ -54,18 +54,18 @@ class Link:
     def ask(self, service: str, verb: str, body: bytes = b"") -> bytes:
         """Sends a request; returns its id."""
         id = os.urandom(16)
-        self._socket.send_multipart([encode(Request(id, service, verb)), body])
+        self._socket.send(pack(encode(Request(id, service, verb)), body))
         return id
 
     def take(self, timeout_s: float) -> bytes:
         """The body of the next chunk or reply. Raises TimeoutError, and the `FusionError` of a failure."""
         if not self._socket.poll(int(timeout_s * 1000)):
             raise TimeoutError(f"nothing within {timeout_s} s")
-        header, body = self._socket.recv_multipart()
+        header, body = unpack(self._socket.recv())
         decoded = to_client.decode(header)
         if isinstance(decoded, Failure):
             raise decoded.error()
-        return bytes(body)
+        return body
 
     def request(self, service: str, verb: str, body: bytes = b"", *, timeout_s: float = 30) -> bytes:
         """Asks and waits; nothing else may be under way on this connection."""

@@ -22,6 +22,7 @@ def test_a_key_comes_from_a_file_beside_the_configuration(tmp_path: Path) -> Non
     (tmp_path / "openai.key").write_text("sk-file\n")
     config = loaded(tmp_path, "providers.openai.api_key_file = 'openai.key'")
     assert config.model.startswith("openai/")
+    assert config.providers["openai"].api_key_env == ""
     assert resolve_keys(config, {"OPENAI_API_KEY": "sk-env"}) == {"openai": "sk-file"}
 
 

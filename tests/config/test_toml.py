@@ -7,27 +7,13 @@ import tomllib
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusiond.config import check, to_toml
+from fusiond.config import Config, check, to_toml
 from fusiond.config.lines import key_lines
 
 unhurried = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 """How fast this machine is today is no property of the code."""
 
-KEYS = tuple(
-    [
-        "model",
-        "actors",
-        "providers",
-        "mcp",
-        "tools",
-        "agents",
-        "modules",
-        "servers",
-        "llm",
-        "approval",
-        "shell",
-    ]
-)
+KEYS = (*Config.__struct_fields__, "modules", "servers", "llm", "approval", "shell")
 NAMES = st.text(min_size=1, max_size=8)
 VALUES = st.recursive(
     st.booleans()
