@@ -30,6 +30,7 @@ SILENCE = 2.0
 _ERROR = "fusiond: "  # begins the line in which the daemon says why it ends
 _ANOTHER = "another fusiond"  # it says so where it does not get the lock
 _YOUNG = 10.0  # seconds a starting supervisor has until it must answer
+_STARVED = 3  # silences granted to one that would answer if it were run
 _RETURN = 15.0  # seconds that systemd has to start its service again
 
 Notice = Callable[[str], None]
@@ -68,11 +69,13 @@ def running(paths: Paths, *, replace: bool, notice: Notice) -> Daemon | None:
     One that does not answer is killed if `replace` says so, and None returned; otherwise `Unreachable` is
     raised.
     """
+    silences = 0
     while (process := holder.find(paths)) is not None:
         service = process.service
         if (health := _healthy(paths, process)) is not None:
             return Daemon(paths, process, health, service)
-        if holder.find(paths) != process or _may_still_answer(process):
+        silences += 1
+        if holder.find(paths) != process or not is_hung(process, silences):
             continue
         if not replace or not process.ours:
             raise Unreachable(hung(process), advice=_way_out(process))
@@ -159,6 +162,7 @@ def command(paths: Paths) -> list[str]:
 
 def _await_ready(paths: Paths, process: subprocess.Popen[bytes], log_start: int, notice: Notice) -> Daemon:
     """Whoever holds the home in the end, ready: the process we started, or the one that was quicker."""
+    silences = 0
     while True:
         ended = process.returncode is not None
         found = holder.find(paths)
@@ -171,7 +175,7 @@ def _await_ready(paths: Paths, process: subprocess.Popen[bytes], log_start: int,
             time.sleep(0.005)
         elif (health := _whole(paths, found)) is not None:
             return Daemon(paths, found, health, found.service, started=found.pid == process.pid)
-        elif holder.find(paths) == found and not _may_still_answer(found):
+        elif holder.find(paths) == found and is_hung(found, silences := silences + 1):
             replace_hung(found, notice)
             return launch(paths, notice=notice)
 
@@ -211,11 +215,15 @@ def _ask(paths: Paths, process: Holder, verb: str, timeout: float) -> Health | N
         os.close(end)
 
 
-def _may_still_answer(process: Holder) -> bool:
-    """A silent supervisor may be starting, or be starved of processor time, and so not hung."""
+def is_hung(process: Holder, silences: int) -> bool:
+    """Whether a supervisor that has kept silent so many times in a row will not answer any more.
+
+    One that is stopped will not. One that starts may take longer, and so may one that is starved of processor time:
+    it waits to be run, or for the disk.
+    """
     if process.state in ("T", "t"):
-        return False
-    return process.age < _YOUNG
+        return True
+    return process.age > _YOUNG and (process.state not in ("R", "D") or silences >= _STARVED)
 
 
 def _way_out(process: Holder) -> str:

@@ -114,12 +114,14 @@ class Link:
 
     async def _look(self) -> None:
         """Asks the supervisor for a sign of life for as long as something is waited for."""
+        silences = 0
         try:
             while not self.gone:
                 await asyncio.sleep(_LOOK_EVERY)
                 if not self._waiting:
                     return
-                if await self._answers():
+                silences = 0 if await self._answers() else silences + 1
+                if not silences or not autostart.is_hung(self.daemon.holder, silences):
                     continue
                 await off_loop(lambda: autostart.replace_hung(self.daemon.holder, self._notice))
                 self._lose()

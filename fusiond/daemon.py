@@ -42,6 +42,7 @@ def main(home: str | None) -> int:
     try:
         child.start_logging(config.log_level)
         child.title(f"supervisor {paths.home or ''}".rstrip())
+        linux.keep_secrets()
         linux.raise_open_files()
         asyncio.run(_run(config, paths, env))
     finally:

@@ -99,7 +99,9 @@ class Agent(Actor):
         telling = Telling(call, conversation.session, request.prefix, request.asked + call.attempt - 1)
         answer = conversation.answer
         if answer is None:
-            answer = await self._answer(call, turn, _wanted(request, conversation), conversation.session, telling)
+            answer = await self._answer(
+                call, turn, _wanted(request, conversation), conversation.session, telling
+            )
         else:
             telling.settle(answer.text)
         return _encode(_reply(conversation.session, answer))

@@ -119,4 +119,5 @@ def start_logging(level: str) -> None:
 
 
 if __name__ == "__main__":
+    linux.keep_secrets()
     live(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

@@ -144,6 +144,7 @@ class ForkServer:
 def main() -> None:
     fd, supervisor, interval_ms, preload = sys.argv[1:5]
     linux.die_with(int(supervisor))
+    linux.keep_secrets()
     title("forkserver")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

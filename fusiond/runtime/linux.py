@@ -10,6 +10,7 @@ from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 
 DUMP_SIGNAL = signal.SIGUSR2
@@ -34,6 +35,15 @@ def die_with(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
+
+
+def keep_secrets() -> None:
+    """No core dumps, and no look into our memory or environment for other processes of the user (PR_SET_DUMPABLE).
+
+    Forked children inherit it; after an exec it must be said again.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def is_stopped(pid: int) -> bool:

@@ -82,7 +82,12 @@ def _sides() -> dict[str, Callable[[str], Echo]]:
     def floor(_: str) -> Echo:
         from tests.bench.echo_floor import FloorEcho
 
-        return FloorEcho()
+        return FloorEcho(in_c=False)
+
+    def proxy(_: str) -> Echo:
+        from tests.bench.echo_floor import FloorEcho
+
+        return FloorEcho(in_c=True)
 
     def xoscar(_: str) -> Echo:
         from tests.bench.echo_xoscar import XoscarEcho
@@ -94,7 +99,7 @@ def _sides() -> dict[str, Callable[[str], Echo]]:
 
         return RayEcho()
 
-    return {"fusion": fusion, "floor": floor, "xoscar": xoscar, "ray": ray}
+    return {"fusion": fusion, "floor": floor, "proxy": proxy, "xoscar": xoscar, "ray": ray}
 
 
 def main() -> None:

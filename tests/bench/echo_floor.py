@@ -1,5 +1,5 @@
-"""The floor: libzmq alone. Blocking sockets, a client, libzmq's own proxy and an echo as three processes, ipc, and a
-msgspec struct encoded and decoded at both ends."""
+"""The floor: libzmq alone. Three processes (client, broker, echo), blocking sockets, ipc, and a msgspec struct encoded
+and decoded at both ends. The broker is a loop in Python as ours is, or libzmq's own `proxy`, in C."""
 
 from __future__ import annotations
 
@@ -21,12 +21,19 @@ class Message(msgspec.Struct, array_like=True, gc=False):
     body: bytes
 
 
-def _broker(clients: str, workers: str) -> None:
+def _broker(clients: str, workers: str, in_c: bool) -> None:
     context = zmq.Context()
     front, back = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
     front.bind(clients)
     back.bind(workers)
-    zmq.proxy(front, back)
+    if in_c:
+        zmq.proxy(front, back)
+    poller = zmq.Poller()
+    poller.register(front, zmq.POLLIN)
+    poller.register(back, zmq.POLLIN)
+    while True:
+        for ready, _ in poller.poll():
+            (back if ready is front else front).send_multipart(ready.recv_multipart())
 
 
 def _worker(workers: str) -> None:
@@ -40,12 +47,12 @@ def _worker(workers: str) -> None:
 
 
 class FloorEcho:
-    def __init__(self) -> None:
+    def __init__(self, *, in_c: bool) -> None:
         self._folder = tempfile.mkdtemp(prefix="fusion-bench-")
         clients, workers = f"ipc://{self._folder}/clients", f"ipc://{self._folder}/workers"
         spawn = multiprocessing.get_context("spawn")
         self._others = [
-            spawn.Process(target=_broker, args=(clients, workers), daemon=True),
+            spawn.Process(target=_broker, args=(clients, workers, in_c), daemon=True),
             spawn.Process(target=_worker, args=(workers,), daemon=True),
         ]
         for process in self._others:

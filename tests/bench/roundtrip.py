@@ -19,7 +19,8 @@ _RATIO = 1.4
 _RATE = 15_000
 _NAMES = {
     "fusion": "Fusion: client, router, actor",
-    "floor": "libzmq alone: client, proxy, echo",
+    "floor": "libzmq alone: client, broker, echo",
+    "proxy": "the same with libzmq's proxy, in C, as the broker",
     "xoscar": "xoscar (no broker in between)",
     "ray": "Ray actor call",
 }
@@ -31,7 +32,11 @@ def run(say: Callable[[str], None], *, blocks: int = 16) -> Report:
     rates: dict[str, list[float]] = {}
     with ExitStack() as stack:
         tree = stack.enter_context(Tree())
-        sides = [_side(stack, "fusion", f"ipc://{tree.paths.router_socket}"), _side(stack, "floor")]
+        sides = [
+            _side(stack, "fusion", f"ipc://{tree.paths.router_socket}"),
+            _side(stack, "floor"),
+            _side(stack, "proxy"),
+        ]
         sides += [_side(stack, name) for name in _PEERS if importlib.util.find_spec(name)]
         for side in sides:  # the first block warms up
             side.one_at_a_time(_SINGLE_BLOCK)

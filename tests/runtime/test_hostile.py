@@ -92,7 +92,9 @@ def test_garbage_is_refused_and_what_follows_is_served(tree: Tree, name: str, ga
         refusal = to_client.decode(unpack(stranger.recv())[0])
         assert isinstance(refusal, Refusal)
         assert refusal.code == "protocol"
-        stranger.send(pack(encode(Request(b"j" * 16, "supervisor" if name == "supervisor" else "store", "ping")), b"x"))
+        stranger.send(
+            pack(encode(Request(b"j" * 16, "supervisor" if name == "supervisor" else "store", "ping")), b"x")
+        )
         header, body = unpack(stranger.recv())
         assert isinstance(to_client.decode(header), Reply)
         assert body == b"x"

@@ -85,7 +85,9 @@ def test_an_actor_that_is_stopped_is_replaced_and_never_continued(tree: Tree, na
 
 @pytest.mark.parametrize("fault", ["block", "hold-lock"])
 @pytest.mark.parametrize("name", ACTORS)
-def test_a_hung_actor_is_replaced_in_time_with_its_stacks_in_its_log(tree: Tree, name: str, fault: str) -> None:
+def test_a_hung_actor_is_replaced_in_time_with_its_stacks_in_its_log(
+    tree: Tree, name: str, fault: str
+) -> None:
     log = tree.home / "state" / "logs" / f"{name}.log"
     before = log.read_text() if log.exists() else ""
     report = tree.json("kill", name, "--fault", fault)

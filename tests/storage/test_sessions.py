@@ -42,9 +42,10 @@ def begin(
     session: str = "",
     last: bool = False,
     system: str | None = None,
+    model: str = "",
     uid: int = ME,
 ) -> Conversation:
-    ask = BeginTurn(turn=turn, prompt=prompt, session=session, last=last, system=system, uid=uid)
+    ask = BeginTurn(turn=turn, prompt=prompt, session=session, last=last, system=system, model=model, uid=uid)
     return sessions.begin(db, ask, now())
 
 
@@ -116,7 +117,9 @@ def test_an_answered_turn_begun_again_brings_its_answer(db: sqlite3.Connection) 
         text="yes", model="m", finish_reason="stop", input_tokens=3, output_tokens=None, attempts=2
     )
     sessions.finish(db, FinishTurn(turn="t1", session=session, answer=answer), now())
-    assert begin(db, "t1").answer == answer
+    again = begin(db, "t1")
+    assert again.answer == answer
+    assert again.messages == [Message("user", "hello")]
 
 
 def test_an_answer_cut_short_is_not_taken_for_the_answer(db: sqlite3.Connection) -> None:
@@ -163,8 +166,16 @@ def test_a_system_prompt_said_again_is_recorded_once(db: sqlite3.Connection) -> 
 def test_the_model_is_the_one_that_answered_last(db: sqlite3.Connection) -> None:
     session = begin(db, "t1").session
     finish(db, "t1", session, "yes", model="local/smollm2")
-    begin(db, "t2", session=session)  # never answered
+    begin(db, "t2", session=session, model="openai/typo")  # never answered
     assert begin(db, "t3", session=session).model == "local/smollm2"
+
+
+def test_an_answer_cut_short_before_its_model_was_known_counts_for_the_model_asked(
+    db: sqlite3.Connection,
+) -> None:
+    session = begin(db, "t1", model="openai/asked").session
+    finish(db, "t1", session, "ye", complete=False, model="")
+    assert begin(db, "t2", session=session).model == "openai/asked"
 
 
 def test_a_taken_id_gives_way_to_a_longer_one(db: sqlite3.Connection) -> None:
