@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "sessions": "List, read, search, delete conversations.",
     "config": "Show, check or begin the configuration.",
     "models": "List, fetch or add models.",
+    "doctor": "Look for what is wrong, and say what to do.",
     "completion": "Print the completion script for a shell.",
 }
 """Every command with its line in `--help`; `fusionctl.commands.NAME` holds a click command called NAME."""

@@ -13,14 +13,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from fusiond import __version__
 from fusiond import config as configuration
 from fusiond import paths as places
-from fusiond.config import Config
+from fusiond.config import BUILT_IN_PROVIDERS, Config
 from fusiond.errors import FusionError
 from fusiond.paths import Paths
+from fusiond.protocol.control import About, told
 from fusiond.runtime import child, linux, lock, tree
 from fusiond.runtime.control import Control
-from fusiond.runtime.journal import Journal
+from fusiond.runtime.journal import Journal, stamp
 from fusiond.runtime.supervisor import Supervisor
 from fusiond.supervision.spec import Limits
 from fusiond.transport.sockets import listen
@@ -58,8 +60,7 @@ def _seal(config: Config, env: Mapping[str, str]) -> None:
 
     The keys go along in an unnamed file that only we can read.
     """
-    names = {provider.api_key_env for provider in config.providers.values()}
-    secrets = {name: env[name] for name in names if name in os.environ}
+    secrets = {name: env[name] for name in _key_names(config) if name in os.environ}
     if not secrets:
         return
     fd = os.memfd_create("keys", 0)
@@ -69,6 +70,12 @@ def _seal(config: Config, env: Mapping[str, str]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], clean)  # noqa: S606 — ourselves
+
+
+def _key_names(config: Config) -> set[str]:
+    """The variables that may hold a key, those that the configuration sets aside included."""
+    providers = (*BUILT_IN_PROVIDERS.values(), *config.providers.values())
+    return {provider.api_key_env for provider in providers if provider.api_key_env}
 
 
 def _unsealed() -> dict[str, str]:
@@ -88,6 +95,7 @@ async def _run(config: Config, paths: Paths, env: Mapping[str, str]) -> None:
     actors = listen(str(paths.actors_socket))
     control_listener = listen(str(paths.supervisor_socket))
     journal = Journal(paths.events)
+    started = configured = stamp()
 
     def log_of(name: str) -> Path:
         return paths.logs / f"{name}.log"
@@ -95,7 +103,6 @@ async def _run(config: Config, paths: Paths, env: Mapping[str, str]) -> None:
     supervisor = Supervisor(
         tree.parts(config, paths, configuration.resolve_keys(config, env)),
         limits=_limits(config),
-        preload=tree.preload(config),
         listeners=(clients, actors),
         actors_endpoint=f"ipc://{paths.actors_socket}",
         journal=journal,
@@ -104,13 +111,17 @@ async def _run(config: Config, paths: Paths, env: Mapping[str, str]) -> None:
     )
 
     def reload() -> list[str]:
+        nonlocal config, configured
+        read_at = stamp()
         try:
             fresh = configuration.load(paths.config_file, env)
             parts = tree.parts(fresh, paths, configuration.resolve_keys(fresh, env))
         except FusionError as error:
             journal.record("refused", "supervisor", detail=f"reload: {error}")
             raise
-        replaced = supervisor.reconfigure(parts, _limits(fresh), tree.preload(fresh), fresh.log_level)
+        gone = [name for name in supervisor.parts if name not in parts]
+        replaced = supervisor.reconfigure(parts, _limits(fresh), fresh.log_level) + gone
+        config, configured = fresh, read_at
         journal.record("reloaded", "supervisor", detail=", ".join(replaced) or "nothing changed")
         return replaced
 
@@ -120,8 +131,24 @@ async def _run(config: Config, paths: Paths, env: Mapping[str, str]) -> None:
         except FusionError as error:
             log.error("the configuration is not taken: %s", error)
 
+    def about() -> About:
+        return About(
+            version=__version__,
+            pid=os.getpid(),
+            started=started,
+            python=".".join(map(str, sys.version_info[:3])),
+            environment=told(env, _key_names(config)),
+            config_file=str(paths.config_file),
+            configured=configured,
+        )
+
     control = Control(
-        supervisor, str(paths.supervisor_socket), control_listener.fileno(), reload, supervisor.shut_down
+        supervisor,
+        str(paths.supervisor_socket),
+        control_listener.fileno(),
+        reload,
+        supervisor.shut_down,
+        about,
     )
     control_listener.detach()
     loop.add_signal_handler(signal.SIGTERM, supervisor.shut_down)

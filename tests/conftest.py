@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.tree import Tree
+from tests.tree import ROOT, Tree
 
 
 @pytest.fixture
@@ -29,3 +31,15 @@ def tree(home: Path) -> Iterator[Tree]:
     yield tree
     left = tree.remove()
     assert not left, f"left behind: {left}"
+
+
+@pytest.fixture
+def scripted_server() -> Iterator[str]:
+    """The URL of an OpenAI-compatible server that behaves well, in a process of its own."""
+    script = ROOT / "tests" / "llm_server.py"
+    with subprocess.Popen(
+        [sys.executable, script, "--mode", "well"], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+        server.terminate()

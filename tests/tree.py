@@ -63,10 +63,10 @@ class Tree:
         return json.loads(self.run(*args, "--json").stdout)
 
     def popen(self, *args: str) -> subprocess.Popen[str]:
-        """`fusionctl ARGS`, under way, its output in pipes. The caller waits for its end."""
+        """`fusionctl ARGS`, under way, its output in pipes, without input. The caller waits for its end."""
         return subprocess.Popen(
             [*self.command, *args],
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

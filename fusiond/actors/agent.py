@@ -31,6 +31,7 @@ from fusiond.protocol.sessions import BeginTurn, Conversation, FinishTurn, TurnA
 log = logging.getLogger(__name__)
 
 _RECORDING = 10.0  # seconds the store has to record an answer, whatever the request's own deadline
+_LONGEST_NAME = 64  # characters, twice a request's id in hex
 _PARTING = 0.5  # seconds a cancelled call waits for its record; the record itself goes on
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -197,6 +198,7 @@ def create(config: bytes) -> Agent:
 
 
 def _checked(call: Call) -> ChatRequest:
+    """The request in `call`; raises for one that no model need be asked about."""
     try:
         request = _decode_request(call.body)
     except msgspec.DecodeError as error:
@@ -205,6 +207,8 @@ def _checked(call: Call) -> ChatRequest:
         raise UsageError("the message is empty", advice="say something")
     if request.agent:
         raise NotFound(f'there is no agent "{request.agent}"', advice="see: fusionctl agents list")
+    if len(request.turn) > _LONGEST_NAME:
+        raise BadRequest(f"the turn's name has {len(request.turn):,} characters, at most {_LONGEST_NAME} fit")
     return request
 
 

@@ -38,6 +38,7 @@ from fusiond.transport.sockets import Dealer
 log = logging.getLogger(__name__)
 
 _ALONE = 1.0  # seconds to wait for the router's welcome before being ready without it
+_AGAIN = 0.05  # seconds until a refused actor registers again: the router may not have been told of it yet
 _KEEP = 60.0  # seconds an answer is kept for an acknowledgement that does not come
 
 
@@ -190,7 +191,8 @@ class Host:
             self._welcomed.set()
             self._requests.resend()
         elif isinstance(header, Refusal):
-            log.error("the router refuses us: %s", header.message)
+            log.warning("the router refuses us: %s", header.message)
+            self.loop.call_later(_AGAIN, self._register)
         elif isinstance(header, Chunk | Reply | Failure):
             self._requests.deliver(header, body)
 

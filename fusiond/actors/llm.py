@@ -1,80 +1,96 @@
-"""The llm actor (minimal)."""
+"""The llm actor: asks models for completions, many at once; the embedded model runs inside it."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
 
-from fusiond import models
 from fusiond.actors.base import Actor, Call, Port
-from fusiond.errors import ModelMissing, UnknownModel
-from fusiond.protocol.chat import CompletionRequest
-from fusiond.providers.openai import OpenAI
+from fusiond.errors import BadRequest, ConfigError, ModelMissing
+from fusiond.protocol.chat import Completion, CompletionChunk, CompletionRequest
+from fusiond.providers.registry import LOCAL, Providers
+from fusiond.providers.settings import LlmConfig
 
+log = logging.getLogger(__name__)
 
-class ProviderConfig(msgspec.Struct, frozen=True):
-    kind: str
-    base_url: str
-    api_key: str = ""
+_LOOK = 1.0  # seconds between looks for a model that has not been fetched yet
 
-
-class LlmConfig(msgspec.Struct, frozen=True):
-    model: str
-    providers: dict[str, ProviderConfig]
-    models_dir: str
-    run_dir: str
+_decode_request = msgspec.msgpack.Decoder(CompletionRequest).decode
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Llm(Actor):
+    """`complete`: CompletionRequest → CompletionChunk* → Completion."""
+
     def __init__(self, config: LlmConfig) -> None:
         self._config = config
-        self._providers: dict[str, OpenAI] = {}
+        self._providers: Providers
+        self._port: Port
+        self._awaiting: asyncio.Task[None] | None = None
         self.verbs = {"complete": self._complete}
 
     async def setup(self, port: Port) -> None:
+        """Loads the embedded model if it is the default; one that has not been fetched yet is loaded when first asked.
+
+        Raises ConfigError if its file is gone or is no model.
+        """
         self._port = port
-        provider, _, name = self._config.model.partition("/")
-        if provider == "local":
+        self._providers = Providers(self._config, self._loading)
+        if self._config.model.startswith(f"{LOCAL}/"):
             try:
-                self._load(name)
+                await self._providers.find(self._config.model)
+            except ModelMissing as missing:
+                log.warning("%s", missing)
+                self._awaiting = asyncio.create_task(self._await_model())
+
+    async def _await_model(self) -> None:
+        """Loads the model as soon as somebody has fetched it, so that a standby is warm too."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            try:
+                await self._providers.find(self._config.model)
             except ModelMissing:
-                pass
+                continue
+            except ConfigError as error:
+                log.error("%s", error)
+            return
 
-    def _load(self, name: str) -> OpenAI:
-        path = models.locate(Path(self._config.models_dir), name)
-        import xllamacpp
-
-        p = xllamacpp.CommonParams()
-        p.model.path = str(path)
-        p.n_ctx, p.n_parallel, p.kv_unified, p.verbosity = 8192, 4, True, -1
-        p.chat_template, p.warmup, p.fit_params, p.cache_ram_mib = "chatml", False, False, 64
-        sock = Path(self._config.run_dir) / f"{self._port.name}.model.sock"
-        sock.unlink(missing_ok=True)
-        p.hostnames = [str(sock)]
-        self._server = xllamacpp.Server(p)
-        self._providers[f"local/{name}"] = OpenAI("http://model/v1/", "", uds=str(sock), prefill=True)
-        return self._providers[f"local/{name}"]
+    async def teardown(self) -> None:
+        if self._awaiting is not None:
+            self._awaiting.cancel()
+        await self._providers.aclose()
 
     async def _complete(self, call: Call) -> bytes:
-        request = msgspec.msgpack.decode(call.body, type=CompletionRequest)
+        try:
+            request = _decode_request(call.body)
+        except msgspec.DecodeError as error:
+            raise BadRequest(f"not a completion request: {error}") from None
         model = request.model or self._config.model
-        provider, _, name = model.partition("/")
-        found = self._providers.get(model if provider == "local" else provider)
-        if found is None and provider == "local":
-            await self._port.loading()
-            found = self._load(name)
+        provider, name = await self._providers.find(model)
+
+        def emit(chunk: CompletionChunk) -> None:
+            call.emit(_encode(chunk))
+
+        completion = await provider.complete(msgspec.structs.replace(request, model=name), emit)
+        return _encode(_named(completion, model))
+
+    @asynccontextmanager
+    async def _loading(self) -> AsyncIterator[None]:
+        await self._port.loading()
+        try:
+            yield
+        finally:
             self._port.loaded()
-        elif found is None:
-            c = self._config.providers.get(provider)
-            if c is None:
-                raise UnknownModel(f"no provider {provider!r}")
-            found = self._providers[provider] = OpenAI(c.base_url, c.api_key)
-        if provider == "local":
-            request = msgspec.structs.replace(request, options={"temperature": 0.2, "top_p": 0.9, **request.options})
-        done = await found.complete(name, request, lambda chunk: call.emit(msgspec.msgpack.encode(chunk)))
-        return msgspec.msgpack.encode(msgspec.structs.replace(done, model=model))
+
+
+def _named(completion: Completion, model: str) -> Completion:
+    return msgspec.structs.replace(completion, model=model)
 
 
 def create(config: bytes) -> Llm:
+    """`config`: the msgpack of `LlmConfig`."""
     return Llm(msgspec.msgpack.decode(config, type=LlmConfig))

@@ -3,6 +3,7 @@
 | verb | body | reply |
 |---|---|---|
 | `health` | – | Health |
+| `about` | – | About |
 | `wait` | – | Health, as soon as every actor is ready or has failed |
 | `kill` | Kill | KillReport, once the replacement is ready |
 | `restart` | Restart | Health |
@@ -13,6 +14,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -63,6 +66,54 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     supervisor: SupervisorHealth
     actors: list[ActorHealth]
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What the daemon is and what configured it. Times: ISO 8601 in UTC.
+
+    `environment`: what `told` tells of the environment in which it was started. `configured`: when it last
+    took the configuration from `config_file`.
+    """
+
+    version: str
+    pid: int
+    started: str
+    python: str
+    environment: dict[str, str]
+    config_file: str
+    configured: str
+
+
+_CONFIGURING = (
+    "FUSION_MODEL",
+    "FUSION_CONFIG",
+    "FUSION_MODELS",
+    "FUSION_LOG_LEVEL",
+    "OPENAI_BASE_URL",
+    "ANTHROPIC_BASE_URL",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+)
+_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
+SET = "set"
+"""All that is told of a key."""
+
+
+def told(env: Mapping[str, str], keys: Iterable[str] = ()) -> dict[str, str]:
+    """The variables that configure a daemon, as far as they may be told: "" for one that is not set.
+
+    Of a key, and `keys` are the names of further ones, it tells only that it is `SET`; of a URL neither user and
+    password nor query.
+    """
+    values = {name: _without_secrets(env.get(name, "").strip()) for name in _CONFIGURING}
+    return values | {name: SET if env.get(name, "").strip() else "" for name in (*_KEYS, *keys) if name}
+
+
+def _without_secrets(value: str) -> str:
+    value = re.sub(r"^(\w+://)?[^/?#]*@", r"\1***@", value)
+    address, mark, _ = value.partition("?")
+    return f"{address}?***" if mark else value
 
 
 class Kill(msgspec.Struct, frozen=True):

@@ -5,6 +5,6 @@
 - `registry`: from `provider/name` to the provider
 - `openai`: Chat Completions of OpenAI and everything compatible: vLLM, Ollama, llama.cpp, most gateways
 - `local`: the embedded model, inside this process
-- `sse`, `http`, `errors`, `answer`, `retrying`: server-sent events, the HTTP client, what an API's refusals mean,
-  an answer as it grows and its limits of time, and when to ask again
+- `sse`, `client`, `refusals`, `answer`, `retrying`: server-sent events; the HTTP client; what refusals and broken
+  connections mean; an answer as it grows, and its limits of time; when to ask again
 """

@@ -55,7 +55,7 @@ class LlmConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`model`: the default, `provider/name`. `models_dir`: where the embedded models' files are.
 
     `run_dir`: a folder in which a private one for the embedded model's socket can be made; the path of that socket
-    is `run_dir` and about a dozen characters, and must end before byte 107.
+    is `run_dir` and about twenty characters, and must end before byte 107.
     """
 
     model: str

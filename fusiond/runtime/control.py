@@ -16,6 +16,7 @@ import msgspec
 
 from fusiond.errors import BadRequest, FusionError, NotFound, NotRunning, ProtocolMismatch, UsageError
 from fusiond.protocol.control import (
+    About,
     Event,
     Health,
     Kill,
@@ -67,8 +68,10 @@ class Control:
         fd: int,
         reload: Callable[[], list[str]],
         stop: Callable[[], None],
+        about: Callable[[], About],
     ) -> None:
         self._supervisor = supervisor
+        self._about = about
         self._reload = reload
         self._stop = stop
         self._look = Look(supervisor)
@@ -76,6 +79,7 @@ class Control:
         self._refused = 0
         self._verbs: dict[str, Callable[[Ask], Awaitable[Any]]] = {
             "health": self._health,
+            "about": self._tell,
             "wait": self._wait,
             "kill": self._kill,
             "restart": self._restart,
@@ -142,6 +146,9 @@ class Control:
     async def _wait(self, _ask: Ask) -> Health:
         await self._supervisor.settled()
         return self._look.health()
+
+    async def _tell(self, _ask: Ask) -> About:
+        return self._about()
 
     async def _events(self, ask: Ask) -> bytes:
         """Streams events to this client until it goes away."""

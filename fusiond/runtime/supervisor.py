@@ -51,7 +51,6 @@ class Supervisor:
         parts: dict[str, Part],
         *,
         limits: Limits,
-        preload: list[str],
         listeners: tuple[socket.socket, socket.socket],
         actors_endpoint: str,
         journal: Journal,
@@ -64,7 +63,6 @@ class Supervisor:
         self.recoveries: dict[str, Recovery] = {}
         self.finished = asyncio.Event()
         self.changed = asyncio.Event()
-        self._preload = preload
         self._listeners = listeners
         self._endpoint = actors_endpoint
         self._log_level = log_level
@@ -74,7 +72,7 @@ class Supervisor:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at: float | None = None
         self._live: dict[str, Process] = {}
-        self._ends: dict[tuple[str, int], Process] = {}
+        self._introduced: Process | None = None  # the router that has been told who lives
         self._oom_kills = linux.oom_kills()
         self.processes = Processes(
             on_word=self._word,
@@ -90,12 +88,10 @@ class Supervisor:
         """Starts everything."""
         self.feed(events.Boot(tuple(part.spec for part in self.parts.values())))
 
-    def reconfigure(
-        self, parts: dict[str, Part], limits: Limits, preload: list[str], log_level: str
-    ) -> list[str]:
+    def reconfigure(self, parts: dict[str, Part], limits: Limits, log_level: str) -> list[str]:
         """Replaces what changed and nothing else; returns the names of what did."""
         before = {name: part.spec.fingerprint for name, part in self.parts.items()}
-        self.parts, self._preload, self._log_level = parts, preload, log_level
+        self.parts, self._log_level = parts, log_level
         self.feed(events.Reconfigured(tuple(part.spec for part in parts.values()), limits))
         return [name for name, part in parts.items() if before.get(name) != part.spec.fingerprint]
 
@@ -163,9 +159,7 @@ class Supervisor:
         interval = int(part.spec.heartbeat_interval_s * 1000)
         try:
             if part.spec.kind == "forkserver":
-                self._assigned(
-                    self.processes.start_forkserver(name, generation, interval, list(self._preload))
-                )
+                self._assigned(self.processes.start_forkserver(name, generation, interval, tree.PRELOAD))
                 return
             assign = Assign(
                 name=name,
@@ -189,8 +183,7 @@ class Supervisor:
         name, generation = process.name, process.generation
         self._live[name] = process
         if name == tree.ROUTER:
-            # its own assignment is the first word on its lifeline, this the second
-            self._loop.call_soon(self._tell_router, Announce(self._peers(), whole=True))
+            self._loop.call_soon(self._introduce, process)  # its own assignment is the first word it hears
         elif self.parts[name].spec.service and self.parts[name].spec.standby_for is None:
             self._tell_router(Announce([self._peer(name, process)]))
         if recovery := self.recoveries.get(name):
@@ -209,8 +202,14 @@ class Supervisor:
     def _peer(self, name: str, process: Process) -> Peer:
         return Peer(name, process.generation, process.pid, self.parts[name].spec.service)
 
+    def _introduce(self, router: Process) -> None:
+        """Tells a new router who lives; from then on it hears of every change."""
+        if self._live.get(tree.ROUTER) is router:
+            self._introduced = router
+            router.say(Announce(self._peers(), whole=True))
+
     def _tell_router(self, word: Any) -> None:
-        if (router := self._live.get(tree.ROUTER)) is not None:
+        if (router := self._live.get(tree.ROUTER)) is not None and router is self._introduced:
             router.say(word)
 
     def process(self, name: str, generation: int | None = None) -> Process | None:

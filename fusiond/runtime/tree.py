@@ -34,7 +34,12 @@ def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Pa
         "llm": {
             "model": config.model,
             "providers": {
-                name: {"kind": provider.kind, "base_url": provider.base_url, "api_key": keys.get(name, "")}
+                name: {
+                    "kind": provider.kind,
+                    "base_url": provider.base_url,
+                    "api_key": keys.get(name, ""),
+                    "api_key_env": provider.api_key_env,
+                }
                 for name, provider in config.providers.items()
             },
             "models_dir": str(paths.models),
@@ -78,9 +83,8 @@ def _is_local(config: Config) -> bool:
     return config.model.startswith(f"{LOCAL}/")
 
 
-def preload(config: Config) -> list[str]:
-    """What the fork server imports when it has nothing else to do."""
-    return ["fusiond.actors.llm", "xllamacpp"] if _is_local(config) else ["fusiond.actors.llm"]
+PRELOAD = ["fusiond.actors.llm"]
+"""What the fork server imports when it has nothing else to do."""
 
 
 def _part(

@@ -28,14 +28,10 @@ _FULL = _Fault("the disk is full: {where} cannot grow", f"free some space and tr
 _READ_ONLY = _Fault(
     "{where} cannot be written: it is read-only", f"make the file and its folder writable; {_KEPT}", lost=True
 )
-_CORRUPT = _Fault(
-    "{where} is damaged ({detail})",
-    DAMAGED,
-    lost=True,
-)
+_CORRUPT = _Fault("{where} is damaged ({detail})", DAMAGED, lost=True)
 _NO_ACCESS = _Fault(
     "{where} cannot be opened ({detail})",
-    "check that its folder exists and is yours, and how much is open",
+    "check that its folder exists and that you may write there",
     lost=True,
 )
 _DISK = _Fault(

@@ -23,6 +23,7 @@ from fusiond.protocol.envelope import pack, unpack
 
 MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes in one message; libzmq drops the connection of a peer that announces more."""
+_BURST = 0.0001  # seconds: what is sent so soon after another message waits for those that follow
 _BATCH = 256  # messages read before timers and other sockets get their turn
 _MONITOR_EVENT = struct.Struct("=hi")
 
@@ -31,6 +32,28 @@ _send, _recv, _get = _Raw.send, _Raw.recv, _Raw.get
 _NOBLOCK, _SNDMORE, _NOBLOCK_SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE), int(zmq.NOBLOCK | zmq.SNDMORE)
 _RCVMORE, _EVENTS, _POLLIN = int(zmq.RCVMORE), int(zmq.EVENTS), int(zmq.POLLIN)
 _NO_TAKER = (int(zmq.EAGAIN), int(zmq.EHOSTUNREACH))
+
+
+class _Turn:
+    """One drain under way: the first message sent in it leaves at once, those that follow leave together at its end.
+
+    Each message sent by itself wakes libzmq's thread, which costs more than everything else about it.
+    """
+
+    def __init__(self) -> None:
+        self.running = False
+        self.sent = False
+        self.touched: list[_Socket] = []
+
+    def end(self) -> None:
+        """Sends what has been put off, on whichever socket."""
+        self.running = self.sent = False
+        touched, self.touched = self.touched, []
+        for socket in touched:
+            socket.flush()
+
+
+_turn = _Turn()
 
 
 class _Socket:
@@ -42,17 +65,17 @@ class _Socket:
         self.zmq.setsockopt(zmq.LINGER, 0)
         self.zmq.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
         self._fd = int(self.zmq.getsockopt(zmq.FD))
-        self._draining = False
-        self._bursting = False
         self._outbox: list[tuple[bytes, ...]] = []
+        self._sent_at = 0.0
+        self._flushing = False  # a flush is due at the end of this turn of the loop
         self._closed = False
         self._loop.add_reader(self._fd, self.drain)
 
     def drain(self) -> None:
         """Reads what is there, at most a batch, and hands each message on."""
-        if self._closed or self._draining:
+        if self._closed:
             return
-        self._draining = True
+        nested, _turn.running = _turn.running, True
         try:
             for _ in range(_BATCH):
                 try:
@@ -63,34 +86,40 @@ class _Socket:
                     return
             self._loop.call_soon(self.drain)
         finally:
-            self._draining = False
-            if self._outbox and not self._closed:
-                self._flush()
+            if not nested:
+                _turn.end()
 
     def _take(self) -> None:
         """Receives and handles one message; raises `zmq.Again` when there is none."""
         raise NotImplementedError
 
     def _post(self, *frames: bytes) -> None:
-        """Sends now, or with others in one burst: at the end of the drain, or of this turn of the loop.
-
-        Each message sent by itself wakes libzmq's thread, which costs more than everything else about it; so the
-        first message of a turn goes out at once, and those that follow go together.
-        """
-        if self._draining or self._bursting:
-            self._outbox.append(frames)
+        """Sends at once, or together with what else is sent in this drain or at this moment."""
+        if _turn.running:
+            if _turn.sent:
+                self._outbox.append(frames)
+            else:
+                _turn.sent = True
+                self._send(frames)
+            if self not in _turn.touched:
+                _turn.touched.append(self)
             return
-        self._bursting = True
-        self._loop.call_soon(self._end_of_turn)
-        self._send(frames)
-        self._look()
+        now = self._loop.time()
+        if self._outbox or now - self._sent_at < _BURST:
+            self._outbox.append(frames)
+            if not self._flushing:
+                self._flushing = True
+                self._loop.call_soon(self.flush)
+        else:
+            self._send(frames)
+            self._look()
+        self._sent_at = now
 
-    def _end_of_turn(self) -> None:
-        self._bursting = False
-        if self._outbox and not self._closed:
-            self._flush()
-
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Sends what has been put off."""
+        self._flushing = False
+        if self._closed:
+            return
         outbox, self._outbox = self._outbox, []
         for frames in outbox:
             self._send(frames)
@@ -98,7 +127,7 @@ class _Socket:
 
     def _look(self) -> None:
         """Reads on if sending has swallowed the edge of an arrival."""
-        if not self._draining and int(_get(self.zmq, _EVENTS)) & _POLLIN:
+        if int(_get(self.zmq, _EVENTS)) & _POLLIN:
             self._loop.call_soon(self.drain)
 
     def _send(self, frames: tuple[bytes, ...]) -> bool:
@@ -125,7 +154,7 @@ class _Socket:
     def close(self, linger_ms: int = 0) -> None:
         """Closes the socket; what is queued may still leave within `linger_ms`."""
         if not self._closed:
-            self._end_of_turn()
+            self.flush()
             self._closed = True
             self._loop.remove_reader(self._fd)
             self.zmq.close(linger_ms)

@@ -160,6 +160,11 @@ async def test_an_empty_message_is_refused(agent: Agent, prompt: str) -> None:
         await chat(agent, asked(prompt))
 
 
+async def test_a_turn_with_a_name_too_long_is_refused(agent: Agent) -> None:
+    with pytest.raises(BadRequest, match="the turn's name has 65 characters"):
+        await chat(agent, asked(turn="x" * 65))
+
+
 async def test_a_request_that_makes_no_sense_is_refused(agent: Agent) -> None:
     with pytest.raises(BadRequest, match="chat does not understand"):
         await chat(agent, Asked(b"\xc1"))

@@ -110,6 +110,16 @@ async def test_a_turn_that_was_cut_short_is_asked_again_without_saying_the_promp
     assert tree.recorded(reply.session) == [("user", "hello", True), ("assistant", "one two", True)]
 
 
+async def test_another_request_for_the_same_turn_goes_on_with_it(agent: Agent, tree: Tree) -> None:
+    tree.scripts = [["one ", HANG], ["two"]]
+    first = asked(id=1, turn="a turn")
+    await cut_off(agent, first)
+    session = first.chunks[0].session
+    reply = await chat(agent, asked(id=2, turn="a turn", session=session, prefix="one ", asked=1))
+    assert await chat(agent, asked(id=3, turn="a turn", prefix="one two", asked=2)) == reply
+    assert tree.recorded(session) == [("user", "hello", True), ("assistant", "one two", True)]
+
+
 # --- answers cut short -------------------------------------------------------------------------------
 
 

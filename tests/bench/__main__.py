@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -21,6 +22,7 @@ _SCRIPTS = ("recovery", "model", "roundtrip", "startup", "idle")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0 if every target was met, else 1."""
     options = _parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every daemon and peer is ended
     found = machine.facts()
     if not options.json:
         print(machine.markdown(found), flush=True)
@@ -38,10 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=f"of {', '.join(_SCRIPTS)}; default: all")
+    parser.add_argument(
+        "scripts", nargs="*", metavar="SCRIPT", help=f"of {', '.join(_SCRIPTS)}; default: all"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
     parser.add_argument("--rounds", type=int, help="kills of each kind, or runs of each command, or blocks")
-    parser.add_argument("--window", type=float, default=60, help="seconds of silence that `idle` watches (60)")
+    parser.add_argument(
+        "--window", type=float, default=60, help="seconds of silence that `idle` watches (60)"
+    )
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.scripts if name not in _SCRIPTS]:
         parser.error(f"there is no script {unknown[0]!r}; there are: {', '.join(_SCRIPTS)}")

@@ -24,7 +24,9 @@ class XoscarEcho:
     async def _open(self) -> None:
         self._pool = await xoscar.create_actor_pool("127.0.0.1", n_process=1, subprocess_start_method="spawn")
         self._actor: Any = await xoscar.create_actor(
-            Echoing, address=self._pool.external_address, allocate_strategy=xoscar.allocate_strategy.ProcessIndex(1)
+            Echoing,
+            address=self._pool.external_address,
+            allocate_strategy=xoscar.allocate_strategy.ProcessIndex(1),
         )
         assert await self._actor.ping(BODY) == BODY
 

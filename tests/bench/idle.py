@@ -70,7 +70,9 @@ def _report(rows: list[Row], window_s: float) -> Report:
     for row in rows:
         row.target = f"CPU ≤ {_CPU_PERCENT:g} %"
         row.met = row.values["CPU %"] <= _CPU_PERCENT
-    total = Row("all of it", {column: sum(row.values[column] for row in rows) for column in ("PSS MB", "CPU %")})
+    total = Row(
+        "all of it", {column: sum(row.values[column] for row in rows) for column in ("PSS MB", "CPU %")}
+    )
     total.target = f"PSS ≤ {_PSS_MB:g} MB"
     total.met = total.values["PSS MB"] <= _PSS_MB
     report.rows = [*rows, total]

@@ -161,7 +161,9 @@ def _report(taken: dict[str, list[float]]) -> Report:
         _judge(row)
         report.rows.append(row)
     report.rows += [
-        Row(peer.name, note=f"skipped: {peer.missing()} is not installed") for peer in _PEERS if peer.missing()
+        Row(peer.name, note=f"skipped: {peer.missing()} is not installed")
+        for peer in _PEERS
+        if peer.missing()
     ]
     return report
 

@@ -65,4 +65,3 @@ class Report:
 
 def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
-

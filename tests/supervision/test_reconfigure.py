@@ -45,6 +45,12 @@ def test_the_removed_is_drained_and_forgotten() -> None:
     assert list(scene.state.children) == ["store"]
 
 
+def test_the_removed_go_last_first() -> None:
+    scene = Scene(STORE, OLD, spec("agent.0")).all_ready()
+    scene.feed(Reconfigured(()))
+    assert scene.done() == [Drain("agent.0", 1), Drain("llm.0", 1), Drain("store", 1)]
+
+
 def test_the_new_is_spawned_in_its_place_of_the_order() -> None:
     scene = Scene(STORE, OLD).all_ready()
     scene.feed(Reconfigured((STORE, spec("llm.1"), OLD)))
