@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -104,7 +103,7 @@ class Serving:
 class Host:
     """One actor's connection to the tree; what the actor sees as `Port`."""
 
-    def __init__(self, actor: Actor, assign: Assign, lifeline: socket.socket) -> None:
+    def __init__(self, actor: Actor, assign: Assign, lifeline: socket.socket, dealer: Dealer) -> None:
         self.loop = asyncio.get_running_loop()
         self.name = assign.name
         self._generation = assign.generation
@@ -117,7 +116,7 @@ class Host:
         self._drained = asyncio.Event()
         self._draining = False
         self._promoted = asyncio.Event()
-        self._dealer: Dealer | None = None
+        self._dealer = dealer
         self._requests = Requests(self.send)
         self._life = Life(lifeline, assign.heartbeat_interval_ms, self._word)
         self._life.in_flight = lambda: self._running
@@ -132,15 +131,14 @@ class Host:
                 return_when=asyncio.FIRST_COMPLETED,
             )
         if not self._draining:
-            self._connect()
+            self._dealer.attend(self._deliver, self._register)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._welcomed.wait(), _ALONE)
             self._life.say(Ready())
             self.loop.call_later(_KEEP, self._sweep)
             await self._drained.wait()
         await self._actor.teardown()
-        if self._dealer is not None:
-            self._dealer.close(linger_ms=200)
+        self._dealer.close(linger_ms=200)
 
     # --- Port --------------------------------------------------------------------------------------------------------
 
@@ -163,17 +161,13 @@ class Host:
 
     # --- connection --------------------------------------------------------------------------------------------------
 
-    def _connect(self) -> None:
-        identity = f"{self.name}#{self._generation}".encode()
-        self._dealer = Dealer(self._assign.actors_endpoint, identity, self._deliver, self._register)
-
     def _register(self) -> None:
         self._welcomed.clear()
         holds = [Held(id, serving.terminal is not None) for id, serving in self._serving.items()]
         self.send(encode(Register(self.name, self._generation, holds)), b"")
 
     def send(self, header: bytes, body: bytes) -> bool:
-        return self._dealer is not None and self._dealer.send(header, body)
+        return self._dealer.send(header, body)
 
     def _deliver(self, frame: bytes, body: bytes) -> None:
         try:
@@ -286,7 +280,8 @@ def _translated(error: BaseException, serving: Serving) -> FusionError:
     return FusionError(f"internal error: {type(error).__name__}: {error}", advice="see fusionctl logs")
 
 
-async def serve(create: Callable[[bytes], Actor], assign: Assign, lifeline: socket.socket) -> None:
-    """Runs one actor until it is drained."""
-    assert inspect.isfunction(create)
-    await Host(create(assign.config), assign, lifeline).run()
+async def serve(
+    create: Callable[[bytes], Actor], assign: Assign, lifeline: socket.socket, dealer: Dealer
+) -> None:
+    """Runs one actor until it is drained. `dealer`: its connection to the router."""
+    await Host(create(assign.config), assign, lifeline, dealer).run()

@@ -35,7 +35,7 @@ from fusiond.protocol.envelope import (
     unpack,
 )
 from fusiond.protocol.lifeline import Aftermath, Announce, Assign, Drain, Gone, Ready, Stuck
-from fusiond.routing.records import Route
+from fusiond.routing.records import Route, Worker, key_of
 from fusiond.routing.table import Table
 from fusiond.transport.sockets import Listener, Peer
 
@@ -75,6 +75,7 @@ class Router:
         )
         self._tick: asyncio.TimerHandle | None = None
         self._watched: dict[bytes, tuple[int, int]] = {}  # a client's identity → its pid and a pidfd
+        self._registered: dict[bytes, Worker] = {}  # by the identity of its connection
         self._refused = 0
         self._settled = asyncio.Event()
         self._drained = asyncio.Event()
@@ -121,15 +122,10 @@ class Router:
             return
         header, frame, body = decoded
         now = self._loop.time()
-        worker = self._table.workers.get(peer.identity)
-        if worker is None or worker.pid != peer.pid:
-            self._life.read()  # its announcement may be waiting to be read
-            worker = self._table.workers.get(peer.identity)
-        if worker is None or worker.pid != peer.pid:
-            self._refuse(self._actors, peer, Denied(f"process {peer.pid} is no actor of this daemon"))
-        elif isinstance(header, Register):
-            self._actors.send(peer.identity, encode(Welcome()))
-            self._table.register(worker, header.holds, now)
+        if isinstance(header, Register):
+            self._register(peer, header, now)
+        elif (worker := self._registered.get(peer.identity)) is None or worker.pid != peer.pid:
+            self._refuse(self._actors, peer, Denied(f"process {peer.pid} is no registered actor"))
         elif isinstance(header, Chunk):
             self._table.chunk(worker, header.id, frame, body)
         elif isinstance(header, Reply | Failure):
@@ -148,6 +144,21 @@ class Router:
             self._table.ack((True, peer.identity), header.ids)
         self._life.progress = self._table.done
         self._schedule()
+
+    def _register(self, peer: Peer, header: Register, now: float) -> None:
+        """Only the process that the supervisor announced may be this actor."""
+        key = key_of(header.name, header.generation)
+        if key not in self._table.workers:
+            self._life.read()  # its announcement may be waiting to be read
+        worker = self._table.workers.get(key)
+        if worker is None or worker.pid != peer.pid:
+            self._refuse(
+                self._actors, peer, Denied(f"process {peer.pid} is not {header.name} of this daemon")
+            )
+            return
+        self._registered[peer.identity] = worker
+        self._actors.send(peer.identity, encode(Welcome()))
+        self._table.register(worker, peer.identity, header.holds, now)
 
     def _decode(
         self, codec: Codec, listener: Listener, peer: Peer, message: bytes
@@ -221,6 +232,9 @@ class Router:
                 self._table.settle(now)
         elif isinstance(word, Gone):
             self._actors.drain()  # what it said last comes first
+            if worker := self._table.workers.get(key_of(word.name, word.generation)):
+                self._registered.pop(worker.address, None)
+                self._actors.forget(worker.address)
             requests = self._table.gone(word.name, word.generation, now, blame=word.blame)
             self._life.say(Aftermath(word.name, word.generation, requests))
         elif isinstance(word, Drain):

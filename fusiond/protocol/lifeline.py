@@ -39,7 +39,6 @@ class Assign(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     service: str
     generation: int
     heartbeat_interval_ms: int
-    actors_endpoint: str
     config: bytes
     log_level: str = "INFO"
     standby: bool = False

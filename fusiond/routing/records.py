@@ -19,10 +19,11 @@ class Phase(IntEnum):
 
 
 class Worker:
-    """A live actor. `key` is its socket identity, `name#generation`."""
+    """A live actor. `key`: `name#generation`. `address`: the identity of its connection, once it has registered."""
 
     __slots__ = (
         "acks",
+        "address",
         "draining",
         "generation",
         "held",
@@ -39,6 +40,7 @@ class Worker:
         self.generation = peer.generation
         self.key = key_of(peer.name, peer.generation)
         self.pid = peer.pid
+        self.address = b""
         self.service = peer.service
         self.registered = False
         self.draining = False
@@ -68,5 +70,5 @@ class Entry:
 
 
 def key_of(name: str, generation: int) -> bytes:
-    """An incarnation's socket identity: never that of the one before it."""
+    """An incarnation's name: never that of the one before it."""
     return f"{name}#{generation}".encode()

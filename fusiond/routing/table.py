@@ -88,8 +88,9 @@ class Table:
         for peer in peers:
             self.workers.setdefault(key_of(peer.name, peer.generation), Worker(peer))
 
-    def register(self, worker: Worker, holds: Iterable[Held], now: float) -> None:
+    def register(self, worker: Worker, address: bytes, holds: Iterable[Held], now: float) -> None:
         """An actor is here (again), with the requests it holds."""
+        worker.address = address
         worker.registered = True
         for held in holds:
             entry = self.entries.get(held.id)
@@ -98,7 +99,7 @@ class Table:
                 self._watch(held.id, now + ORPHAN)
             elif entry.worker is not worker and (entry.worker is not None or entry.phase is Phase.ANSWERED):
                 self._send(
-                    (True, worker.key), encode(Cancel(held.id)), b""
+                    (True, worker.address), encode(Cancel(held.id)), b""
                 )  # given to another, or ended, meanwhile
                 continue
             elif entry.phase is Phase.WAITING:
@@ -153,7 +154,7 @@ class Table:
                     id, entry, OutcomeUnknown(f"{name} died while it worked on this; it may have been done")
                 )
                 failed += 1
-        self.asker_gone((True, worker.key), now)
+        self.asker_gone((True, worker.address), now)
         self.settle(now)
         self._pull(worker.service)
         return Requests(redispatched, resumed, failed)
@@ -265,7 +266,7 @@ class Table:
                     del worker.unconfirmed[id]
                     self._stuck(worker.name, worker.generation)
             if worker.acks and worker.registered:
-                self._send((True, worker.key), encode(Ack(worker.acks)), b"")
+                self._send((True, worker.address), encode(Ack(worker.acks)), b"")
                 worker.acks = []
 
     def next_tick(self, now: float) -> float | None:
@@ -349,7 +350,7 @@ class Table:
                 entry.uid,
             )
         )
-        self._send((True, worker.key), frame, entry.body)
+        self._send((True, worker.address), frame, entry.body)
 
     def _pull(self, service: str) -> None:
         """Dispatches what waits, as far as there is room."""
@@ -396,7 +397,7 @@ class Table:
             entry.worker = None
             worker.held.discard(id)
             worker.unconfirmed[id] = now + CONFIRM
-            self._send((True, worker.key), encode(Cancel(id)), b"")
+            self._send((True, worker.address), encode(Cancel(id)), b"")
             self._pull(worker.service)
 
     def _expire(self, id: bytes, entry: Entry, now: float) -> None:
@@ -404,7 +405,7 @@ class Table:
             worker = entry.worker
             self._forget(id)
             if worker is not None and entry.phase is not Phase.ANSWERED:
-                self._send((True, worker.key), encode(Cancel(id)), b"")
+                self._send((True, worker.address), encode(Cancel(id)), b"")
         elif entry.phase is Phase.ANSWERED:
             self._forget(id)
         elif entry.due is not None and entry.due <= now:

@@ -1,6 +1,7 @@
 """A blank child: waits for its assignment, then is that actor for the rest of its life.
 
-Forked ahead by the fork server, or, when there is none, started as `python -m fusiond.runtime.child FD SUPERVISOR`.
+Forked ahead by the fork server, or, when there is none, started as
+`python -m fusiond.runtime.child FD SUPERVISOR ENDPOINT`.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from fusiond.actors.life import MAX_DATAGRAM, write_to
 from fusiond.errors import FusionError
 from fusiond.protocol.lifeline import Assign, StartFailed, decode_to_process, encode
 from fusiond.runtime import linux
+from fusiond.transport.sockets import Dealer
 
 log = logging.getLogger("fusiond")
 
 
-def live(lifeline: socket.socket, supervisor: int) -> NoReturn:
+def live(lifeline: socket.socket, supervisor: int, endpoint: str) -> NoReturn:
     """Arms the death signal, waits for an assignment, becomes the actor; never returns."""
     linux.die_with(supervisor)
     if os.getsid(0) != os.getpid():
@@ -36,25 +38,28 @@ def live(lifeline: socket.socket, supervisor: int) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     title("blank")
-    loop = warm_up()
+    loop, dealer = warm_up(endpoint)
     word, fds, _, _ = socket.recv_fds(lifeline, MAX_DATAGRAM, 8)
     if not word:
         os._exit(0)
     assign = decode_to_process(word)
     assert isinstance(assign, Assign)
-    become(assign, lifeline, fds, loop)
+    become(assign, lifeline, fds, loop, dealer)
 
 
-def warm_up() -> asyncio.AbstractEventLoop:
-    """Does ahead what every actor needs and what takes milliseconds: the event loop, ZeroMQ's threads, logging."""
+def warm_up(endpoint: str) -> tuple[asyncio.AbstractEventLoop, Dealer]:
+    """Does ahead what every actor needs and what takes milliseconds: logging, the event loop, a connection to the
+    router, on which nothing is said before there is an actor to say it."""
     faulthandler.enable()
     faulthandler.register(linux.DUMP_SIGNAL, all_threads=True)
     start_logging("INFO")
-    zmq.Context.instance().socket(zmq.PAIR).close()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    loop.run_until_complete(asyncio.sleep(0))
-    return loop
+    return loop, loop.run_until_complete(_connection(endpoint))
+
+
+async def _connection(endpoint: str) -> Dealer:
+    return Dealer(endpoint)
 
 
 def title(name: str) -> None:
@@ -63,7 +68,7 @@ def title(name: str) -> None:
 
 
 def become(
-    assign: Assign, lifeline: socket.socket, fds: list[int], loop: asyncio.AbstractEventLoop
+    assign: Assign, lifeline: socket.socket, fds: list[int], loop: asyncio.AbstractEventLoop, dealer: Dealer
 ) -> NoReturn:
     """Is the actor until it ends. `fds`: its log, then what its kind needs besides."""
     title(assign.name)
@@ -71,7 +76,7 @@ def become(
     logging.getLogger().setLevel(assign.log_level)
     status = 1
     try:
-        loop.run_until_complete(_serve(assign, lifeline, fds[1:]))
+        loop.run_until_complete(_serve(assign, lifeline, fds[1:], dealer))
         status = 0
     except FusionError as error:
         _failed(lifeline, str(error))
@@ -86,16 +91,17 @@ def become(
         os._exit(status)
 
 
-async def _serve(assign: Assign, lifeline: socket.socket, fds: list[int]) -> None:
+async def _serve(assign: Assign, lifeline: socket.socket, fds: list[int], dealer: Dealer) -> None:
     if assign.kind == "router":
         from fusiond.actors import router
 
+        dealer.close()
         await router.serve(assign, lifeline, fds)
     else:
         from fusiond.actors import host
 
         module = importlib.import_module(f"fusiond.actors.{assign.kind}")
-        await host.serve(module.create, assign, lifeline)
+        await host.serve(module.create, assign, lifeline, dealer)
     zmq.Context.instance().term()  # what was said last leaves
 
 
@@ -120,4 +126,4 @@ def start_logging(level: str) -> None:
 
 if __name__ == "__main__":
     linux.keep_secrets()
-    live(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
+    live(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3])

@@ -179,11 +179,10 @@ class Control:
             raise NotRunning(f"{order.actor} has no process just now (it is in {child.state})")
         number = _signal_number(order.signal)
         label = order.fault or signal.Signals(number).name
-        recovery = Recovery(order.actor, label, process.pid)
-        self._supervisor.recoveries[order.actor] = recovery
         self._supervisor.journal.record(
             "killed", order.actor, pid=process.pid, detail=f"{label}, by uid {ask.peer.uid}"
         )
+        recovery = self._supervisor.recoveries[order.actor] = Recovery(order.actor, label, process.pid)
         try:
             if order.fault:
                 self._supervisor.commit_fault(order.actor, order.fault)

@@ -4,8 +4,8 @@ It never creates a ZeroMQ context and never starts a thread, so that a fork of i
 the intermediate exits, and the blank, an orphan, becomes a child of the supervisor, which is a subreaper; so it
 outlives us. Its lifeline's other end goes to the supervisor, which from then on needs us no more for it.
 
-Started as `python -m fusiond.runtime.forkserver FD SUPERVISOR INTERVAL_MS MODULE,MODULE…`; the modules are preloaded
-when there is nothing else to do.
+Started as `python -m fusiond.runtime.forkserver FD SUPERVISOR ENDPOINT INTERVAL_MS MODULE,MODULE…`; the modules are
+preloaded when there is nothing else to do.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ class ForkServer:
     """Serves one supervisor until its lifeline ends."""
 
     def __init__(
-        self, lifeline: socket.socket, supervisor: int, interval_ms: int, preload: list[str]
+        self, lifeline: socket.socket, supervisor: int, endpoint: str, interval_ms: int, preload: list[str]
     ) -> None:
+        self._endpoint = endpoint
         self._lifeline = lifeline
         self._supervisor = supervisor
         self._interval = interval_ms / 1000
@@ -134,7 +135,7 @@ class ForkServer:
         os.close(reader)
         os.close(writer)
         self._lifeline.close()
-        live(theirs, self._supervisor)
+        live(theirs, self._supervisor, self._endpoint)
 
     def _say(self, word: object) -> None:
         with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
@@ -142,7 +143,7 @@ class ForkServer:
 
 
 def main() -> None:
-    fd, supervisor, interval_ms, preload = sys.argv[1:5]
+    fd, supervisor, endpoint, interval_ms, preload = sys.argv[1:6]
     linux.die_with(int(supervisor))
     linux.keep_secrets()
     title("forkserver")
@@ -151,9 +152,8 @@ def main() -> None:
     faulthandler.enable()
     faulthandler.register(linux.DUMP_SIGNAL, all_threads=True)
     lifeline = socket.socket(fileno=int(fd))
-    ForkServer(
-        lifeline, int(supervisor), int(interval_ms), [name for name in preload.split(",") if name]
-    ).run()
+    modules = [name for name in preload.split(",") if name]
+    ForkServer(lifeline, int(supervisor), endpoint, int(interval_ms), modules).run()
 
 
 if __name__ == "__main__":

@@ -104,7 +104,9 @@ class Processes:
         on_stopped: Callable[[Process], None],
         on_assigned: Callable[[Process], None],
         log_of: Callable[[str], Path],
+        endpoint: str,
     ) -> None:
+        self._endpoint = endpoint
         self._on_word, self._on_exit, self._on_stopped = on_word, on_exit, on_stopped
         self._on_assigned = on_assigned
         self._log_of = log_of
@@ -126,7 +128,7 @@ class Processes:
 
     def start_forkserver(self, name: str, generation: int, interval_ms: int, preload: list[str]) -> Process:
         """Starts a fork server by exec."""
-        args = [str(os.getpid()), str(interval_ms), ",".join(preload)]
+        args = [str(os.getpid()), self._endpoint, str(interval_ms), ",".join(preload)]
         process = self._exec("fusiond.runtime.forkserver", args, self._log_of(name))
         os.close(self._name(process, name, generation))
         self._forkserver = process
@@ -190,7 +192,9 @@ class Processes:
     def _exec_blank(self) -> None:
         if self._wanted:
             assign, fds = self._wanted.popleft()
-            self._assign(self._exec("fusiond.runtime.child", [str(os.getpid())], None), assign, fds)
+            self._assign(
+                self._exec("fusiond.runtime.child", [str(os.getpid()), self._endpoint], None), assign, fds
+            )
 
     def _exec(self, module: str, args: list[str], log_path: Path | None) -> Process:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -64,7 +64,6 @@ class Supervisor:
         self.finished = asyncio.Event()
         self.changed = asyncio.Event()
         self._listeners = listeners
-        self._endpoint = actors_endpoint
         self._log_level = log_level
         self._loop = asyncio.get_running_loop()
         self._queue: deque[events.Event] = deque()
@@ -80,6 +79,7 @@ class Supervisor:
             on_stopped=self._stopped,
             on_assigned=self._assigned,
             log_of=log_of,
+            endpoint=actors_endpoint,
         )
 
     # --- the door ----------------------------------------------------------------------------------------------------
@@ -167,7 +167,6 @@ class Supervisor:
                 service=part.spec.service,
                 generation=generation,
                 heartbeat_interval_ms=interval,
-                actors_endpoint=self._endpoint,
                 config=part.config,
                 log_level=self._log_level,
                 standby=part.spec.standby_for is not None,

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
@@ -218,8 +217,9 @@ class Requester:
     ) -> None:
         self._codec = codec
         self._first = asyncio.Event()
-        self._dealer = Dealer(endpoint, os.urandom(12), self._deliver, self._connected, context)
+        self._dealer = Dealer(endpoint, context)
         self._requests = Requests(self._dealer.send)
+        self._dealer.attend(self._deliver, self._connected)
 
     @property
     def connected(self) -> bool:

@@ -49,8 +49,8 @@ class _Turn:
         """Sends what has been put off, on whichever socket."""
         self.running = self.sent = False
         touched, self.touched = self.touched, []
-        for socket in touched:
-            socket.flush()
+        for each in touched:
+            each.flush()
 
 
 _turn = _Turn()
@@ -161,21 +161,18 @@ class _Socket:
 
 
 class Dealer(_Socket):
-    """A connecting socket that says when a connection stands: then, and after each loss, `on_connected` is called."""
+    """A connecting socket that says when a connection stands: at first, and again after each loss."""
 
     def __init__(
         self,
         endpoint: str,
-        identity: bytes,
-        on_message: Callable[[bytes, bytes], None],
-        on_connected: Callable[[], None],
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
     ) -> None:
         super().__init__(zmq.DEALER, context)
-        self._on_message = on_message
-        self._on_connected = on_connected
+        self._on_message: Callable[[bytes, bytes], None] = lambda _header, _body: None
+        self._on_connected: Callable[[], None] = lambda: None
         self.connected = False
-        self.zmq.setsockopt(zmq.IDENTITY, identity)
+        self.zmq.setsockopt(zmq.IDENTITY, os.urandom(12))
         self.zmq.setsockopt(zmq.IMMEDIATE, 1)  # keep nothing for a peer that is not there
         self.zmq.setsockopt(zmq.RECONNECT_IVL, 1)  # ms; a recovery would wait for the default of 100
         self.zmq.setsockopt(zmq.SNDHWM, 0)
@@ -187,6 +184,13 @@ class Dealer(_Socket):
         self._loop.add_reader(self._monitor_fd, self._watch)
         self.zmq.connect(endpoint)
         self._loop.call_soon(self._watch)
+
+    def attend(self, on_message: Callable[[bytes, bytes], None], on_connected: Callable[[], None]) -> None:
+        """Whom to tell from now on; `on_connected` at once if a connection stands already."""
+        self._on_message, self._on_connected = on_message, on_connected
+        self._watch()
+        if self.connected:
+            on_connected()
 
     def _watch(self) -> None:
         while not self._closed:

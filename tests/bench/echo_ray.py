@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 import os
 import time
 from collections import deque
 from typing import Any
 
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-
-import ray
-
 from tests.bench.echo import BODY, WINDOW
 
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+ray: Any = importlib.import_module("ray")  # not everywhere installed
 
-@ray.remote
+
 class Echoing:
     def ping(self, body: bytes) -> bytes:
         return body
@@ -22,8 +22,8 @@ class Echoing:
 
 class RayEcho:
     def __init__(self) -> None:
-        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-        self._actor: Any = Echoing.remote()  # type: ignore[attr-defined]
+        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        self._actor: Any = ray.remote(Echoing).remote()
         assert self._ask_and_wait() == BODY
 
     def _ask_and_wait(self) -> Any:

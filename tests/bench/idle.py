@@ -57,8 +57,8 @@ def _pss_mb(pid: int) -> float:
 
 def _name(process: psutil.Process) -> str:
     """The actor's name, as the process shows it."""
-    title = " ".join(process.cmdline())
-    return title.removeprefix("fusiond: ").split(" /")[0]
+    title = " ".join(process.cmdline()).removeprefix("fusiond: ")
+    return title.split(" /")[0].strip()
 
 
 def _report(rows: list[Row], window_s: float) -> Report:

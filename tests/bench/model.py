@@ -1,7 +1,8 @@
 """`kill -9` of the embedded model's process without a standby → ready, against the time the model takes to load.
 
 What cannot be avoided is the load itself: a fresh process that has imported everything loads the same file with the
-same settings, in turn with the kills. With the standby, which is the default, nobody waits for it: a request asked at the kill is answered.
+same settings, in turn with the kills. With the standby, which is the default, nobody waits for that: how long does a
+request asked at the kill take then?
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ _SHARE_OF_RUNIT = 1 / 8
 class Subject(Protocol):
     """Something that is killed and comes back."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def rest(self) -> None:
         """Waits until it may be killed."""

@@ -10,7 +10,7 @@ import sys
 import msgspec
 import zmq
 
-socket = zmq.Context.instance().socket(zmq.DEALER)
+socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
 socket.connect(sys.argv[1])
 socket.send(msgspec.msgpack.encode(os.getpid()))
 socket.recv()  # for ever

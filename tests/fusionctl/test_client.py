@@ -11,6 +11,7 @@ import pytest
 from fusionctl.client import Client
 from fusiond.errors import NotFound, Unreachable
 from fusiond.protocol.control import Event
+from tests.fusionctl.gated_model import GatedModel
 from tests.tree import Tree, eventually
 
 
@@ -131,6 +132,31 @@ async def test_a_client_that_waits_replaces_a_supervisor_that_stops(tree: Tree) 
             assert await fusion.ping("store", b"still here") == b"still here"
         assert (await fusion.health()).supervisor.pid != before
     assert f"the supervisor (pid {before}) is stopped by a signal: killing it and starting afresh" in told
+
+
+async def test_a_program_that_leaves_a_stream_takes_its_question_back(tree: Tree, gated: GatedModel) -> None:
+    gated.gate.clear()
+    async with client(tree) as fusion:
+        async for chunk in fusion.stream("one two three"):
+            assert chunk.text == "You"
+            break
+        assert await asyncio.to_thread(gated.left.wait, 10)
+
+
+async def test_a_client_that_is_closed_takes_back_what_is_open(tree: Tree, gated: GatedModel) -> None:
+    gated.gate.clear()
+    async with client(tree) as fusion:
+        stream = fusion.stream("one two three")
+        chunks = stream.__aiter__()
+        assert (await anext(chunks)).text == "You"
+    assert await asyncio.to_thread(gated.left.wait, 10)
+
+
+async def test_many_conversations_at_once_do_not_mix(tree: Tree, gated: GatedModel) -> None:
+    async with client(tree) as fusion:
+        answers = await asyncio.gather(*(fusion.chat(f"number {number}") for number in range(20)))
+    assert [answer.text for answer in answers] == [f"You said: number {number}" for number in range(20)]
+    assert len({answer.session for answer in answers}) == 20
 
 
 async def test_without_autostart_a_request_under_way_says_that_the_daemon_has_ended(tree: Tree) -> None:

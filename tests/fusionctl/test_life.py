@@ -13,8 +13,6 @@ import pytest
 
 from tests.tree import Tree, eventually
 
-needs_daemon = ["health", "kill llm.0"]
-
 
 @pytest.mark.parametrize("command", ["health", "kill store"])
 def test_what_never_starts_a_daemon_exits_4_without_one(tree: Tree, command: str) -> None:
@@ -127,6 +125,17 @@ def test_restart_replaces_one_actor(tree: Tree) -> None:
     after = tree.actor("store")["pid"], tree.actor("router")["pid"]
     assert after[0] != before[0]
     assert after[1] == before[1]
+
+
+def test_restart_of_all_replaces_all_but_the_supervisor(tree: Tree) -> None:
+    tree.start()
+    before = {actor["name"]: actor["pid"] for actor in tree.json("health")["actors"]}
+    supervisor = tree.supervisor
+    assert tree.ok("restart").startswith("restarted: ")
+    after = {actor["name"]: actor["pid"] for actor in tree.json("health")["actors"]}
+    assert before.keys() == after.keys()
+    assert not before.items() & after.items()
+    assert tree.supervisor == supervisor
 
 
 def test_reload_with_a_bad_file_changes_nothing_and_says_so(tree: Tree) -> None:

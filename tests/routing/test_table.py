@@ -202,10 +202,10 @@ def test_after_a_restart_nothing_is_dispatched_until_every_actor_is_back() -> No
     first, second = world.actors.values()
     world.table = world._table()
     world.table.announce([first.peer, second.peer], whole=True)
-    world.table.register(world.worker(first), [], world.now)
+    world.table.register(world.worker(first), first.key, [], world.now)
     id = ask(world)
     assert not first.running
-    world.table.register(world.worker(second), [], world.now)
+    world.table.register(world.worker(second), second.key, [], world.now)
     assert world.executions[id] == 1
 
 
@@ -214,11 +214,11 @@ def test_patience_ends_and_only_what_may_run_twice_is_dispatched() -> None:
     first, second = world.actors.values()
     world.table = world._table()
     world.table.announce([first.peer, second.peer], whole=True)
-    world.table.register(world.worker(first), [], world.now)
+    world.table.register(world.worker(first), first.key, [], world.now)
     once, twice = ask(world, repeatable=False), ask(world)
     world.advance(PATIENCE)
     assert once not in world.executions
-    world.table.register(world.worker(second), [], world.now)
+    world.table.register(world.worker(second), second.key, [], world.now)
     assert world.executions == {once: 1, twice: 1}
 
 

@@ -75,7 +75,7 @@ class World:
         actor = FakeActor(name, self.generation)
         self.actors[actor.key] = actor
         self.table.announce([actor.peer])
-        self.table.register(self.worker(actor), [], self.now)
+        self.table.register(self.worker(actor), actor.key, [], self.now)
         return actor
 
     def worker(self, actor: FakeActor) -> Worker:
@@ -103,7 +103,7 @@ class World:
         self.table = self._table()
         self.table.announce([actor.peer for actor in self.actors.values()], whole=True)
         for actor in list(self.actors.values()):
-            self.table.register(self.worker(actor), actor.holds, self.now)
+            self.table.register(self.worker(actor), actor.key, actor.holds, self.now)
 
     def advance(self, seconds: float) -> None:
         self.now += seconds

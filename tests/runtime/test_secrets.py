@@ -1,0 +1,200 @@
+"""Keys stay in the processes that need them: whatever goes wrong, nothing that is written, shown or inherited has one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.llm_server import ScriptedServer
+from tests.tree import Tree, eventually
+
+FROM_ENVIRONMENT = "sk-marker-of-the-environment-31f0"
+FROM_FILE = "sk-marker-of-the-file-86c2"
+MARKERS = (FROM_ENVIRONMENT.encode(), FROM_FILE.encode())
+
+REPEATS_THE_KEY = "401"
+BREAKS = "cut"
+HANGS_UP = "hang-up"
+
+
+@contextmanager
+def serving(mode: str) -> Iterator[ScriptedServer]:
+    """A provider, in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    server = ScriptedServer(mode)
+    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
+    yield server
+    asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+class Haunted:
+    """A daemon to which all has happened that makes programs tell what they know. `said`: by command."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self.said: dict[str, bytes] = {}
+        self.keys: set[str] = set()
+
+    def run(self, *args: str) -> int:
+        done = self.tree.run(*args, FUSION_DEBUG="1")
+        self.said[" ".join(args)] = (done.stdout + done.stderr).encode()
+        return done.returncode
+
+    def processes(self) -> list[psutil.Process]:
+        supervisor = psutil.Process(self.tree.supervisor)
+        return [supervisor, *supervisor.children(recursive=True)]
+
+
+@pytest.fixture(scope="module")
+def haunted() -> Iterator[Haunted]:
+    folder = Path(tempfile.mkdtemp(prefix="fu"))
+    home = folder / "a home"
+    home.mkdir(mode=0o700)
+    (home / "key").write_text(f"{FROM_FILE}\n")
+    with serving(REPEATS_THE_KEY) as server, serving(f"{BREAKS},{HANGS_UP}") as broken:
+        tree = Tree(
+            home,
+            {
+                "OPENAI_API_KEY": FROM_ENVIRONMENT,
+                "OPENAI_BASE_URL": server.url,
+                "FUSION_LOG_LEVEL": "DEBUG",
+            },
+        )
+        tree.configure(configuration(server, broken))
+        haunted = Haunted(tree)
+        happen(haunted)
+        haunted.keys = {headers["Authorization"] for each in (server, broken) for headers in each.headers}
+        yield haunted
+        left = tree.remove()
+    shutil.rmtree(folder)
+    assert not left, f"left behind: {left}"
+
+
+def configuration(server: ScriptedServer, broken: ScriptedServer) -> str:
+    return f"""
+        model = "lab/echo"
+        [providers.lab]
+        base_url = "{server.url}"
+        api_key_file = "key"
+        [providers.broken]
+        base_url = "{broken.url}"
+        api_key_file = "key"
+        [supervisor]
+        heartbeat_interval_ms = 100
+        heartbeat_timeout_ms = 500
+        """
+
+
+def happen(haunted: Haunted) -> None:
+    """Chats that are refused and that fail, crashes, hangs, reloads, and every command that shows something."""
+    tree = haunted.tree
+    haunted.run("start")
+    for model in ("openai/gpt-4o", "lab/echo"):
+        assert haunted.run("chat", "hello", "-m", model) == 77
+        assert haunted.run("chat", "hello", "-m", model, "--json", "--no-stream") == 77
+    assert haunted.run("chat", "hello", "-m", "broken/echo") != 0
+    assert haunted.run("kill", "llm.0", "--signal", "SEGV") == 0
+    assert haunted.run("chat", "hello again", "-m", "openai/gpt-4o") == 77  # the new process has the keys too
+    assert haunted.run("kill", "llm.0", "--fault", "block") == 0
+    assert haunted.run("kill", "llm.0", "--fault", "hold-lock") == 0
+    assert haunted.run("kill", "forkserver", "--signal", "SEGV") == 0
+    assert haunted.run("chat", "hello") == 77
+    reload_badly(haunted)
+    for command in (
+        "health",
+        "health --json",
+        "config show",
+        "config show --json",
+        "config check",
+        "doctor",
+        "doctor --json",
+        "events",
+        "logs",
+        "sessions list --json",
+        "models",
+    ):
+        haunted.run(*command.split())
+    eventually(lambda: tree.actor("forkserver")["children"])
+
+
+def reload_badly(haunted: Haunted) -> None:
+    """With a key file that holds no key, and with a key in the wrong place; then as it was."""
+    tree, key = haunted.tree, haunted.tree.home / "key"
+    before = (tree.home / "config.toml").read_text()
+    key.write_text(f"{FROM_FILE} {FROM_FILE}\n")
+    assert haunted.run("reload") == 78
+    tree.configure(f'{before}\n[providers.other]\nbase_url = "{FROM_FILE}"\napi_key = "{FROM_FILE}"\n')
+    assert haunted.run("reload") == 78
+    haunted.run("config", "check", "--json")
+    haunted.run("doctor", "--json")
+    tree.configure(before)
+    key.write_text(f"{FROM_FILE}\n")
+    assert haunted.run("reload") == 0
+
+
+def leaks(found: dict[str, bytes]) -> list[str]:
+    return [place for place, content in found.items() if any(marker in content for marker in MARKERS)]
+
+
+def test_the_keys_were_used(haunted: Haunted) -> None:
+    assert {f"Bearer {FROM_ENVIRONMENT}", f"Bearer {FROM_FILE}"} <= haunted.keys
+
+
+def test_no_command_shows_a_key(haunted: Haunted) -> None:
+    assert "refuse" in haunted.said["chat hello -m lab/echo"].decode()
+    assert leaks(haunted.said) == []
+
+
+def test_no_file_has_a_key(haunted: Haunted) -> None:
+    files = [path for path in haunted.tree.home.rglob("*") if path.is_file() and path.name != "key"]
+    written = {str(path): path.read_bytes() for path in files}
+    assert any(b"most recent call first" in content for content in written.values()), "no stack was dumped"
+    assert {"fusion.db", "events.jsonl", "llm.0.log", "fusiond.log"} <= {path.name for path in files}
+    assert leaks(written) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read the environment of what is not dumpable")
+def test_no_process_has_a_key_in_its_environment_or_command_line(haunted: Haunted) -> None:
+    titles = {process.pid: " ".join(process.cmdline()) for process in haunted.processes()}
+    for name in ("supervisor", "forkserver", "blank", "router", "store", "llm.0", "agent.0"):
+        assert any(f"fusiond: {name}" in title for title in titles.values()), name
+    shown = {
+        f"{title}: {what}": Path(f"/proc/{pid}/{what}").read_bytes()
+        for pid, title in titles.items()
+        for what in ("environ", "cmdline", "comm")
+    }
+    assert any(content for place, content in shown.items() if place.endswith("environ"))
+    assert leaks(shown) == []
+
+
+def test_no_process_keeps_the_file_in_which_the_keys_were_handed_over(haunted: Haunted) -> None:
+    for process in haunted.processes():
+        opened = [os.readlink(fd) for fd in Path(f"/proc/{process.pid}/fd").iterdir() if fd.is_symlink()]
+        assert not any("memfd:keys" in name or name.endswith("/key") for name in opened)
+
+
+def test_no_process_writes_a_core(haunted: Haunted) -> None:
+    for process in haunted.processes():
+        assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+    supervisor = haunted.tree.supervisor
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGSEGV)
+    eventually(lambda: not haunted.tree.processes())
+    assert not [path for path in (Path("/"), haunted.tree.home) if list(path.glob("core*"))]
+    assert haunted.run("doctor", "--json") == 1
+    assert leaks(haunted.said) == []
