@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import select
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -58,15 +59,15 @@ class GatedModel:
             self._stream(request, self.answers.pop(0) if self.answers else f"You said: {last}")
 
     def _stream(self, request: BaseHTTPRequestHandler, text: str) -> None:
-        for number, word in enumerate(text.split(" ")):
-            if number == 2 and not self._opened(request):
-                self.left.set()
-                return
-            self._send(request, {"delta": {"content": word if number == 0 else f" {word}"}})
-        self._send(
-            request, {"delta": {}, "finish_reason": "stop"}, {"prompt_tokens": 7, "completion_tokens": 5}
-        )
-        request.wfile.write(b"data: [DONE]\n\n")
+        with suppress(OSError):  # the client has gone away while we wrote
+            for number, word in enumerate(text.split(" ")):
+                if number == 2 and not self._opened(request):
+                    self.left.set()
+                    return
+                self._send(request, {"delta": {"content": word if number == 0 else f" {word}"}})
+            end = {"delta": {}, "finish_reason": "stop"}
+            self._send(request, end, {"prompt_tokens": 7, "completion_tokens": 5})
+            request.wfile.write(b"data: [DONE]\n\n")
 
     def _opened(self, request: BaseHTTPRequestHandler) -> bool:
         """Waits for the gate; returns False if the client goes away first."""
@@ -86,8 +87,4 @@ class GatedModel:
             "choices": choices,
             "usage": usage,
         }
-        try:
-            request.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
-            request.wfile.flush()
-        except OSError:
-            self.left.set()
+        request.wfile.write(f"data: {json.dumps(event)}\n\n".encode())

@@ -138,7 +138,7 @@ async def test_a_program_that_leaves_a_stream_takes_its_question_back(tree: Tree
     gated.gate.clear()
     async with client(tree) as fusion:
         async for chunk in fusion.stream("one two three"):
-            assert chunk.text == "You"
+            assert chunk.text.startswith("You")
             break
         assert await asyncio.to_thread(gated.left.wait, 10)
 
@@ -148,7 +148,7 @@ async def test_a_client_that_is_closed_takes_back_what_is_open(tree: Tree, gated
     async with client(tree) as fusion:
         stream = fusion.stream("one two three")
         chunks = stream.__aiter__()
-        assert (await anext(chunks)).text == "You"
+        assert (await anext(chunks)).text.startswith("You")
     assert await asyncio.to_thread(gated.left.wait, 10)
 
 
