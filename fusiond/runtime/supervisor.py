@@ -236,7 +236,6 @@ class Supervisor:
         self.processes.promote(process, name, generation)
         if recovery := self.recoveries.get(name):
             recovery.mark_respawned(process.pid)
-            recovery.mark_ready()
 
     def _record(self, effect: effects.Record) -> None:
         if effect.kind in ("missed", "exited") and (recovery := self.recoveries.get(effect.actor)):

@@ -62,13 +62,13 @@ def arrive(turn: Turn, child: Child, _: Ready) -> None:
         child, state, ready_at=turn.now, last_seen=turn.now, loading_at=None, stop_seen_at=None, excuses=0
     )  # fmt: skip
     turn.record("ready", child, seconds=turn.now - child.spawned_at)
-    _recover(turn, child)
+    recover(turn, child)
     waiting = next((c for c in turn.children.values() if c.waiting and _stands_for(child, c)), None)
     if waiting is not None and turn.phase == "running":
         turn.post(Relieved(waiting.spec.name, child.spec.name))
 
 
-def _recover(turn: Turn, child: Child) -> None:
+def recover(turn: Turn, child: Child) -> None:
     """The loss, if there was one, is made good."""
     if child.lost_at is None:
         return
@@ -155,7 +155,10 @@ def _is_well(standby: Child, now: float) -> bool:
 
 
 def promote(turn: Turn, child: Child, standby: Child, *, automatic: bool) -> None:
-    """The standby's process becomes the child's next generation, ready at once; the standby begins anew."""
+    """The standby's process becomes the child's next generation, ready at once; the standby begins anew.
+
+    The loss is made good when the process says itself that it serves under its new name.
+    """
     child = turn.enter(
         child,
         "ready",
@@ -169,7 +172,6 @@ def promote(turn: Turn, child: Child, standby: Child, *, automatic: bool) -> Non
     )
     turn.emit(Promote(child.spec.name, child.generation, standby.spec.name))
     turn.record("promoted", child, detail=standby.spec.name)
-    _recover(turn, child)
     turn.post(Promoted(standby.spec.name))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fusiond.supervision import deadlines, ends
+from fusiond.supervision import deadlines, ends, lives
 from fusiond.supervision.events import ActorEvent, Beat, Loading, Ready, StopSeen, Tick
 from fusiond.supervision.state import Child
 from fusiond.supervision.turn import Turn
@@ -24,7 +24,11 @@ def load(turn: Turn, child: Child, _: Loading) -> None:
 def loaded(turn: Turn, child: Child, _: Ready) -> None:
     """Heartbeats are expected again. One that becomes ready while it is being ended has been ready too."""
     ready_at = turn.now if child.ready_at is None else child.ready_at
-    turn.put(child, last_seen=turn.now, loading_at=None, stop_seen_at=None, excuses=0, ready_at=ready_at)
+    child = turn.put(
+        child, last_seen=turn.now, loading_at=None, stop_seen_at=None, excuses=0, ready_at=ready_at
+    )
+    if child.state == "ready":
+        lives.recover(turn, child)  # a promoted standby serves now
 
 
 def note_stop(turn: Turn, child: Child, _: StopSeen) -> None:

@@ -28,7 +28,7 @@ def cause(scene: Scene) -> tuple[str, str]:
 # --- heartbeats -----------------------------------------------------------------------------------
 
 
-def test_a_hung_one_dumps_its_stacks_and_is_killed_20_ms_later() -> None:
+def test_a_hung_one_dumps_its_stacks_and_is_killed_50_ms_later() -> None:
     scene = one().all_ready()
     heard = scene.now
     scene.wake()
@@ -37,7 +37,7 @@ def test_a_hung_one_dumps_its_stacks_and_is_killed_20_ms_later() -> None:
     assert scene.records() == ["missed"]
     assert cause(scene) == ("hung", "no heartbeat for 2000 ms")
     scene.wake()
-    assert scene.now == pytest.approx(heard + 2.02)
+    assert scene.now == pytest.approx(heard + 2.05)
     assert scene.done() == [KILL]
     assert scene.record("killed").detail == "hung: no heartbeat for 2000 ms"
 

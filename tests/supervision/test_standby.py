@@ -27,13 +27,23 @@ def test_it_takes_over_at_once_and_its_own_place_is_filled_again() -> None:
     pid, seen = scene["llm.spare"].pid, scene.now
     scene.later(0.5).killed("llm.0")
     assert scene.done() == [PROMOTE, Spawn("llm.spare", 2)]
-    assert scene.records() == ["exited", "promoted", "replaced"]
+    assert scene.records() == ["exited", "promoted"]
     llm, spare = scene["llm.0"], scene["llm.spare"]
     assert (llm.state, llm.pid, llm.generation, llm.last_seen) == ("ready", pid, 2, seen)
     assert (llm.restarts, llm.failures) == (1, 0)
     assert llm.last_exit is not None
-    assert llm.last_exit.recovered_s == 0.0
+    assert llm.last_exit.recovered_s is None
     assert (spare.state, spare.pid, spare.generation) == ("starting", None, 2)
+
+
+def test_the_loss_is_made_good_when_it_says_that_it_serves_under_its_new_name() -> None:
+    scene = pair().later(1.0)
+    scene.killed("llm.0")
+    scene.later(0.004).ready("llm.0")
+    assert scene.records() == ["replaced"]
+    last = scene["llm.0"].last_exit
+    assert last is not None
+    assert last.recovered_s == pytest.approx(0.004)
 
 
 def test_filling_its_place_is_neither_a_restart_nor_a_failure() -> None:
@@ -108,6 +118,7 @@ def test_one_that_becomes_ready_relieves_who_waits() -> None:
     assert scene.state_of("llm.0") == "ready"
     assert scene.done()[0] == Promote("llm.0", scene["llm.0"].generation, "llm.spare")
     assert scene["llm.spare"].state == "starting"
+    scene.ready("llm.0")
     assert "replaced" in scene.records()
 
 
