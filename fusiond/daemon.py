@@ -122,6 +122,7 @@ async def _run(config: Config, paths: Paths, env: Mapping[str, str]) -> None:
         gone = [name for name in supervisor.parts if name not in parts]
         replaced = supervisor.reconfigure(parts, _limits(fresh), fresh.log_level) + gone
         config, configured = fresh, read_at
+        logging.getLogger().setLevel(fresh.log_level)
         journal.record("reloaded", "supervisor", detail=", ".join(replaced) or "nothing changed")
         return replaced
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.providers.embedded import models_dir
 from tests.tree import ROOT, Tree
 
 
 @pytest.mark.model
-def test_the_example_for_programs_runs(tree: Tree, home: Path, model: Path) -> None:
+def test_the_example_for_programs_runs(tree: Tree, home: Path) -> None:
+    tree.environment["FUSION_MODELS"] = str(models_dir())
     readme = (ROOT / "README.md").read_text()
     (example,) = re.findall(r"```python\n(import asyncio.*?)```", readme, re.DOTALL)
     script = home / "example.py"

@@ -45,7 +45,11 @@ LONGEST_SOCKET_PATH = 107
 
 _TEMPLATES: Mapping[str, str] = {SMOLLM2.name: "chatml"}
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    SMOLLM2.name: {"temperature": 0.2, "top_p": 0.9, "max_tokens": 1024}  # asked for a long story it never ends
+    SMOLLM2.name: {
+        "temperature": 0.2,
+        "top_p": 0.9,
+        "max_tokens": 1024,
+    }  # asked for a long story it never ends
 }
 
 Loading = Callable[[], AbstractAsyncContextManager[None]]

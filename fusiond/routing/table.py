@@ -237,10 +237,10 @@ class Table:
             worker.held.discard(id)
             worker.acks.append(id)  # nobody waits for it: the actor need not keep it
             return known
-        if entry.phase is not Phase.ANSWERED:
-            self._answered(entry)
         if entry.route is not None:
             self._send(entry.route, frame, body)
+        if entry.phase is not Phase.ANSWERED:
+            self._answered(entry)
         waiting = self._waiting[worker.service]
         if waiting:
             self._pull(worker.service)

@@ -25,6 +25,7 @@ from fusiond.actors.life import MAX_DATAGRAM, write_to
 from fusiond.errors import FusionError
 from fusiond.protocol.lifeline import Assign, StartFailed, decode_to_process, encode
 from fusiond.runtime import linux
+from fusiond.transport.loops import DirectLoop
 from fusiond.transport.sockets import Dealer
 
 log = logging.getLogger("fusiond")
@@ -53,7 +54,7 @@ def warm_up(endpoint: str) -> tuple[asyncio.AbstractEventLoop, Dealer]:
     faulthandler.enable()
     faulthandler.register(linux.DUMP_SIGNAL, all_threads=True)
     start_logging("INFO")
-    loop = asyncio.new_event_loop()
+    loop = DirectLoop()
     asyncio.set_event_loop(loop)
     return loop, loop.run_until_complete(_connection(endpoint))
 

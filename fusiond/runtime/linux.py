@@ -12,6 +12,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
+_PF_EXITING = (
+    0x4  # include/linux/sched.h: dying takes a process milliseconds, in which its state is still "running"
+)
 
 DUMP_SIGNAL = signal.SIGUSR2
 """Makes an actor write the stacks of its threads to its log."""
@@ -46,13 +49,16 @@ def keep_secrets() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
-def is_stopped(pid: int) -> bool:
-    """Whether the process is stopped by a signal or a tracer; False for one that is gone."""
+def is_fit(pid: int) -> bool:
+    """Whether the process can run: it is there, neither stopped by a signal or a tracer nor on its way out."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return False
-    return stat[stat.rindex(b")") + 2 : stat.rindex(b")") + 3] in (b"T", b"t")
+    fields = stat[stat.rindex(b")") + 2 :].split(maxsplit=29)  # from `state`, the third of proc(5)
+    state, flags, pending = fields[0], int(fields[6]), int(fields[28])
+    killed = flags & _PF_EXITING or pending & 1 << (signal.SIGKILL - 1)
+    return state not in (b"T", b"t", b"Z", b"X") and not killed
 
 
 def oom_kills() -> int:

@@ -160,7 +160,7 @@ class Processes:
         """Gives blanks to those who wait for one, as far as there are any; orders the rest."""
         while self._wanted and self._blanks:
             blank = self._blanks.pop()
-            if linux.is_stopped(blank.pid):  # it would not begin; SIGCHLD ends its story
+            if not linux.is_fit(blank.pid):  # it would not begin; SIGCHLD ends its story
                 os.kill(blank.pid, signal.SIGKILL)
                 continue
             self._assign(blank, *self._wanted.popleft())
@@ -170,14 +170,14 @@ class Processes:
             self._loop.call_later(_RESTOCK, self._want_blank)
 
     def _want_blank(self) -> None:
-        """One blank for each who waits, and one in stock."""
+        """One blank for each who waits; the stock is filled up when nobody does: a fork costs the one who waits."""
         if self._closing:
             return
         if self._forkserver is None:
             for _ in range(len(self._wanted)):
                 self._exec_blank()
             return
-        while self._asked + len(self._blanks) < len(self._wanted) + _STOCK:
+        while self._asked + len(self._blanks) < (len(self._wanted) or _STOCK):
             self._asked += 1
             self._forkserver.say(Fork())
         if self._wanted:

@@ -283,8 +283,7 @@ class Supervisor:
         name, generation = process.name, process.generation
         if self._live.get(name) is process:
             del self._live[name]
-        if name != tree.ROUTER:
-            self._tell_router(Gone(name, generation, self._blamed(exit)))
+        by_order = name in self.recoveries or self._cause(name) is not None
         self.feed(
             events.Exited(
                 name,
@@ -295,13 +294,16 @@ class Supervisor:
                 "" if exit.normal or exit.by_signal else process.last_words(),
             )
         )
+        if (
+            name != tree.ROUTER
+        ):  # after the replacement has its orders: who is to blame takes a while to find out
+            self._tell_router(Gone(name, generation, self._blamed(exit, by_order)))
 
-    def _blamed(self, exit: Exit) -> bool:
+    def _blamed(self, exit: Exit, by_order: bool) -> bool:
         """Whether the process ended by its own doing, so that what it worked on may be the cause."""
         killed, self._oom_kills = self._oom_kills, linux.oom_kills()
         if exit.detail == "SIGKILL" and self._oom_kills > killed:
             return True
-        by_order = exit.process.name in self.recoveries or self._cause(exit.process.name) is not None
         return not exit.normal and exit.detail not in _BY_HAND and not by_order
 
     def _cause(self, name: str) -> object | None:

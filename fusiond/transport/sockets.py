@@ -20,6 +20,7 @@ import zmq
 from zmq.backend import Socket as _Raw
 
 from fusiond.protocol.envelope import pack, unpack
+from fusiond.transport.loops import DirectLoop
 
 MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes in one message; libzmq drops the connection of a peer that announces more."""
@@ -69,7 +70,10 @@ class _Socket:
         self._sent_at = 0.0
         self._flushing = False  # a flush is due at the end of this turn of the loop
         self._closed = False
-        self._loop.add_reader(self._fd, self.drain)
+        if isinstance(self._loop, DirectLoop):
+            self._loop.on_readable(self._fd, self._drain_directly)
+        else:
+            self._loop.add_reader(self._fd, self.drain)
 
     def drain(self) -> None:
         """Reads what is there, at most a batch, and hands each message on."""
@@ -77,17 +81,34 @@ class _Socket:
             return
         nested, _turn.running = _turn.running, True
         try:
-            for _ in range(_BATCH):
-                try:
-                    self._take()
-                except zmq.Again:
-                    return
-                if self._closed:
-                    return
-            self._loop.call_soon(self.drain)
+            self._take()
+            if (
+                self._arrived()
+            ):  # asked once: cheaper than the exception, which is cheaper than asking each time
+                self._take_on()
+        except zmq.Again:
+            return
         finally:
             if not nested:
                 _turn.end()
+
+    def _drain_directly(self) -> None:
+        try:
+            self.drain()
+        except Exception as error:
+            self._loop.call_exception_handler({"message": f"reading {self!r} failed", "exception": error})
+
+    def _take_on(self) -> None:
+        """Takes what else is there, at most a batch; ends with `zmq.Again`, or goes on in the loop's next turn."""
+        for _ in range(_BATCH):
+            self._take()
+            if self._closed:
+                return
+        self._loop.call_soon(self.drain)
+
+    def _arrived(self) -> bool:
+        """Whether there is something to read; nothing is lost if not: the descriptor says so when it comes."""
+        return not self._closed and bool(int(_get(self.zmq, _EVENTS)) & _POLLIN)
 
     def _take(self) -> None:
         """Receives and handles one message; raises `zmq.Again` when there is none."""
@@ -127,7 +148,7 @@ class _Socket:
 
     def _look(self) -> None:
         """Reads on if sending has swallowed the edge of an arrival."""
-        if int(_get(self.zmq, _EVENTS)) & _POLLIN:
+        if self._arrived():
             self._loop.call_soon(self.drain)
 
     def _send(self, frames: tuple[bytes, ...]) -> bool:
@@ -156,7 +177,10 @@ class _Socket:
         if not self._closed:
             self.flush()
             self._closed = True
-            self._loop.remove_reader(self._fd)
+            if isinstance(self._loop, DirectLoop):
+                self._loop.off_readable(self._fd)
+            else:
+                self._loop.remove_reader(self._fd)
             self.zmq.close(linger_ms)
 
 
@@ -187,8 +211,8 @@ class Dealer(_Socket):
 
     def attend(self, on_message: Callable[[bytes, bytes], None], on_connected: Callable[[], None]) -> None:
         """Whom to tell from now on; `on_connected` at once if a connection stands already."""
+        self._watch()  # before there is somebody to tell: a connection that stands is told once, below
         self._on_message, self._on_connected = on_message, on_connected
-        self._watch()
         if self.connected:
             on_connected()
 
@@ -279,13 +303,15 @@ class Listener(_Socket):
         self._peers.pop(identity, None)
 
     def _take(self) -> None:
-        first = _recv(self.zmq, _NOBLOCK, False)
-        message = _recv(self.zmq, _NOBLOCK) if first.more else b""
-        if self._more():
+        identity = _recv(self.zmq, _NOBLOCK)
+        frame = _recv(
+            self.zmq, _NOBLOCK, False
+        )  # as a frame: it knows its sender, and whether it is the last
+        message = frame.bytes
+        if frame.more:
             self._skip()
             message = b""
-        identity = first.bytes
-        address = first.get("Peer-Address")
+        address = frame.get("Peer-Address")
         known = self._peers.get(identity)
         if known is None or known[0] != address:
             _, uid, _, pid = str(address).rsplit(":", 3)

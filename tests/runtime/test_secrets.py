@@ -1,4 +1,4 @@
-"""Keys stay in the processes that need them: whatever goes wrong, nothing that is written, shown or inherited has one."""
+"""Keys stay where they are needed: whatever goes wrong, nothing that is written, shown or inherited has one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -34,12 +34,14 @@ def serving(mode: str) -> Iterator[ScriptedServer]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     server = ScriptedServer(mode)
-    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
-    yield server
-    asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    try:
+        asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
+        yield server
+        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 class Haunted:
@@ -50,9 +52,9 @@ class Haunted:
         self.said: dict[str, bytes] = {}
         self.keys: set[str] = set()
 
-    def run(self, *args: str) -> int:
-        done = self.tree.run(*args, FUSION_DEBUG="1")
-        self.said[" ".join(args)] = (done.stdout + done.stderr).encode()
+    def run(self, *args: str, **environment: str) -> int:
+        done = self.tree.run(*args, **environment)
+        self.said[" ".join((*environment, *args))] = (done.stdout + done.stderr).encode()
         return done.returncode
 
     def processes(self) -> list[psutil.Process]:
@@ -77,11 +79,13 @@ def haunted() -> Iterator[Haunted]:
         )
         tree.configure(configuration(server, broken))
         haunted = Haunted(tree)
-        happen(haunted)
-        haunted.keys = {headers["Authorization"] for each in (server, broken) for headers in each.headers}
-        yield haunted
-        left = tree.remove()
-    shutil.rmtree(folder)
+        try:
+            happen(haunted)
+            haunted.keys = {headers["Authorization"] for each in (server, broken) for headers in each.headers}
+            yield haunted
+        finally:
+            left = tree.remove()
+            shutil.rmtree(folder)
     assert not left, f"left behind: {left}"
 
 
@@ -107,6 +111,7 @@ def happen(haunted: Haunted) -> None:
     for model in ("openai/gpt-4o", "lab/echo"):
         assert haunted.run("chat", "hello", "-m", model) == 77
         assert haunted.run("chat", "hello", "-m", model, "--json", "--no-stream") == 77
+        haunted.run("chat", "hello", "-m", model, FUSION_DEBUG="1")
     assert haunted.run("chat", "hello", "-m", "broken/echo") != 0
     assert haunted.run("kill", "llm.0", "--signal", "SEGV") == 0
     assert haunted.run("chat", "hello again", "-m", "openai/gpt-4o") == 77  # the new process has the keys too
@@ -142,6 +147,7 @@ def reload_badly(haunted: Haunted) -> None:
     assert haunted.run("reload") == 78
     haunted.run("config", "check", "--json")
     haunted.run("doctor", "--json")
+    haunted.run("reload", FUSION_DEBUG="1")
     tree.configure(before)
     key.write_text(f"{FROM_FILE}\n")
     assert haunted.run("reload") == 0
@@ -168,23 +174,66 @@ def test_no_file_has_a_key(haunted: Haunted) -> None:
     assert leaks(written) == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read the environment of what is not dumpable")
-def test_no_process_has_a_key_in_its_environment_or_command_line(haunted: Haunted) -> None:
-    titles = {process.pid: " ".join(process.cmdline()) for process in haunted.processes()}
-    for name in ("supervisor", "forkserver", "blank", "router", "store", "llm.0", "agent.0"):
-        assert any(f"fusiond: {name}" in title for title in titles.values()), name
-    shown = {
-        f"{title}: {what}": Path(f"/proc/{pid}/{what}").read_bytes()
-        for pid, title in titles.items()
+def title(process: psutil.Process) -> str:
+    return " ".join(process.cmdline()).strip()
+
+
+def shown(processes: list[psutil.Process]) -> dict[str, bytes]:
+    """What anybody, or at least root, sees of processes in /proc."""
+    return {
+        f"{title(process)} ({process.pid}): {what}": Path(f"/proc/{process.pid}/{what}").read_bytes()
+        for process in processes
         for what in ("environ", "cmdline", "comm")
     }
-    assert any(content for place, content in shown.items() if place.endswith("environ"))
-    assert leaks(shown) == []
+
+
+def memory(process: psutil.Process) -> bytes:
+    """All that a process has written to its memory, what it would hand on to programs it starts included."""
+    maps = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+    ranges = (line.split()[0].split("-") for line in maps if line.split()[1].startswith("rw"))
+    found = []
+    with Path(f"/proc/{process.pid}/mem").open("rb") as file:
+        for start, end in ranges:
+            with suppress(OSError):  # a mapping that has gone meanwhile
+                file.seek(int(start, 16))
+                found.append(file.read(int(end, 16) - int(start, 16)))
+    return b"".join(found)
+
+
+root_only = pytest.mark.skipif(
+    os.geteuid() != 0, reason="nobody else sees into a process that is not dumpable"
+)
+
+
+@root_only
+def test_no_process_has_a_key_in_its_environment_or_command_line(haunted: Haunted) -> None:
+    seen = shown(haunted.processes())
+    for name in ("supervisor", "forkserver", "blank", "router", "store", "llm.0", "agent.0"):
+        assert any(place.startswith(f"fusiond: {name}") for place in seen), name
+    assert any(content for place, content in seen.items() if place.endswith("environ"))
+    assert leaks(seen) == []
+
+
+@root_only
+def test_only_the_supervisor_and_the_llm_actors_know_keys_at_all(haunted: Haunted) -> None:
+    knowing = set(leaks({title(process): memory(process) for process in haunted.processes()}))
+    assert knowing == {f"fusiond: supervisor {haunted.tree.home}", "fusiond: llm.0"}
+
+
+@root_only
+def test_a_key_that_the_configuration_sets_aside_is_not_handed_on_either(tree: Tree) -> None:
+    (tree.home / "key").write_text(FROM_FILE)
+    tree.configure('model = "openai/gpt-4o"\n[providers.openai]\napi_key_file = "key"\n')
+    tree.environment["OPENAI_API_KEY"] = FROM_ENVIRONMENT
+    tree.start()
+    children = psutil.Process(tree.supervisor).children(recursive=True)
+    remembered = {title(child): memory(child).count(FROM_ENVIRONMENT.encode()) for child in children}
+    assert remembered == dict.fromkeys(remembered, 0)
 
 
 def test_no_process_keeps_the_file_in_which_the_keys_were_handed_over(haunted: Haunted) -> None:
     for process in haunted.processes():
-        opened = [os.readlink(fd) for fd in Path(f"/proc/{process.pid}/fd").iterdir() if fd.is_symlink()]
+        opened = [str(fd.readlink()) for fd in Path(f"/proc/{process.pid}/fd").iterdir()]
         assert not any("memfd:keys" in name or name.endswith("/key") for name in opened)
 
 
