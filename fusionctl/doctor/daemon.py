@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 from fusionctl import render
 from fusionctl.doctor.case import Case
@@ -34,8 +36,21 @@ def check(case: Case) -> Iterator[Finding]:
         yield Finding(CHECK, False, case.silence.message, case.silence.advice or case.again)
     elif case.holder is not None:
         yield Finding(CHECK, False, f"pid {case.holder.pid} does not say how it is", case.again)
+    elif lost := _lost(case):
+        detail = f"pid {lost} runs for {case.paths.home}, but its lock and its sockets are gone from {case.paths.run}"
+        yield Finding(CHECK, False, detail, f"end it before another one starts: kill {lost}")
     else:
         yield Finding(CHECK, True, "none is running; a command that needs one starts it")
+
+
+def _lost(case: Case) -> int | None:
+    """The pid of a daemon whose folder of sockets somebody has cleared away: nobody can reach it any more."""
+    title = f"fusiond: supervisor {case.paths.home}".encode()
+    for process in Path("/proc").iterdir() if case.paths.home is not None else ():
+        with suppress(OSError):
+            if process.name.isdecimal() and (process / "cmdline").read_bytes().rstrip(b"\0 ") == title:
+                return int(process.name)
+    return None
 
 
 def _why(actor: ActorHealth) -> str:

@@ -9,9 +9,9 @@ from tests.tree import Tree
 
 
 @pytest.fixture
-def gated(tree: Tree) -> Iterator[GatedModel]:
+def model(tree: Tree) -> Iterator[GatedModel]:
     """The model that the daemon of `tree` asks."""
-    gated = GatedModel()
-    tree.configure(gated.configuration)
-    yield gated
-    gated.close()
+    model = GatedModel()
+    tree.configure(model.configuration)
+    yield model
+    model.close()

@@ -134,25 +134,25 @@ async def test_a_client_that_waits_replaces_a_supervisor_that_stops(tree: Tree) 
     assert f"the supervisor (pid {before}) is stopped by a signal: killing it and starting afresh" in told
 
 
-async def test_a_program_that_leaves_a_stream_takes_its_question_back(tree: Tree, gated: GatedModel) -> None:
-    gated.gate.clear()
+async def test_a_program_that_leaves_a_stream_takes_its_question_back(tree: Tree, model: GatedModel) -> None:
+    model.gate.clear()
     async with client(tree) as fusion:
         async for chunk in fusion.stream("one two three"):
             assert chunk.text.startswith("You")
             break
-        assert await asyncio.to_thread(gated.left.wait, 10)
+        assert await asyncio.to_thread(model.left.wait, 10)
 
 
-async def test_a_client_that_is_closed_takes_back_what_is_open(tree: Tree, gated: GatedModel) -> None:
-    gated.gate.clear()
+async def test_a_client_that_is_closed_takes_back_what_is_open(tree: Tree, model: GatedModel) -> None:
+    model.gate.clear()
     async with client(tree) as fusion:
         stream = fusion.stream("one two three")
         chunks = stream.__aiter__()
         assert (await anext(chunks)).text.startswith("You")
-    assert await asyncio.to_thread(gated.left.wait, 10)
+    assert await asyncio.to_thread(model.left.wait, 10)
 
 
-async def test_many_conversations_at_once_do_not_mix(tree: Tree, gated: GatedModel) -> None:
+async def test_many_conversations_at_once_do_not_mix(tree: Tree, model: GatedModel) -> None:
     async with client(tree) as fusion:
         answers = await asyncio.gather(*(fusion.chat(f"number {number}") for number in range(20)))
     assert [answer.text for answer in answers] == [f"You said: number {number}" for number in range(20)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -168,6 +169,18 @@ def test_what_a_killed_daemon_left_is_told_and_the_advice_removes_it(tree: Tree)
         assert name in finding["detail"]
     subprocess.run(shlex.split(finding["advice"].partition("or: ")[2]), check=True)
     assert wrong(tree.json("doctor"), "sockets") == []
+
+
+def test_a_daemon_whose_folder_was_cleared_away_is_found_all_the_same(tree: Tree) -> None:
+    tree.configure(ELSEWHERE)
+    tree.start()
+    pid = tree.supervisor
+    shutil.rmtree(tree.home / "run")
+    (finding,) = wrong(tree.json("doctor"), "daemon")
+    assert finding["detail"].startswith(f"pid {pid} runs for {tree.home}")
+    subprocess.run(shlex.split(finding["advice"].partition(": ")[2]), check=True)
+    eventually(lambda: not tree.processes())
+    assert wrong(tree.json("doctor"), "daemon") == []
 
 
 def test_sockets_that_nobody_listens_at_and_temporary_files_are_told(

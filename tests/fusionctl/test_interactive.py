@@ -18,10 +18,10 @@ def type_line(child: Any, line: str) -> None:
     child.send(f"{line}\r")
 
 
-def test_each_line_of_a_pipe_is_a_message_of_one_conversation(tree: Tree, gated: GatedModel) -> None:
+def test_each_line_of_a_pipe_is_a_message_of_one_conversation(tree: Tree, model: GatedModel) -> None:
     done = tree.run("interactive", "-s", "Be brief.", input="first\n\nsecond\n")
     assert (done.returncode, done.stdout) == (0, "You said: first\nYou said: second\n")
-    said = [message["content"] for message in gated.asked[-1]["messages"]]
+    said = [message["content"] for message in model.asked[-1]["messages"]]
     assert said == ["Be brief.", "first", "You said: first", "second"]
 
 
@@ -31,18 +31,18 @@ def test_no_lines_are_no_conversation(tree: Tree) -> None:
     assert tree.processes() == []
 
 
-def test_an_error_ends_a_conversation_from_a_pipe(tree: Tree, gated: GatedModel) -> None:
+def test_an_error_ends_a_conversation_from_a_pipe(tree: Tree, model: GatedModel) -> None:
     done = tree.run("interactive", input="first\nrefuse me\nthird\n")
     assert (done.returncode, done.stdout) == (77, "You said: first\n")
 
 
 @pytest.fixture
-def started(tree: Tree, gated: GatedModel) -> Tree:
+def started(tree: Tree, model: GatedModel) -> Tree:
     tree.start()
     return tree
 
 
-def test_a_conversation_remembers_and_ctrl_d_leaves(started: Tree, gated: GatedModel) -> None:
+def test_a_conversation_remembers_and_ctrl_d_leaves(started: Tree, model: GatedModel) -> None:
     with terminal(started, "interactive") as child:
         child.expect_exact("/help says more")
         type_line(child, "first")
@@ -52,7 +52,7 @@ def test_a_conversation_remembers_and_ctrl_d_leaves(started: Tree, gated: GatedM
         child.expect_exact("\x1b[?2004h")
         child.sendcontrol("d")
         assert ended(child) == 0
-    assert [message["content"] for message in gated.asked[-1]["messages"]] == [
+    assert [message["content"] for message in model.asked[-1]["messages"]] == [
         "first",
         "You said: first",
         "second",
@@ -66,15 +66,15 @@ def test_ctrl_c_at_the_prompt_leaves(started: Tree) -> None:
         assert ended(child) == 130
 
 
-def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on(started: Tree, gated: GatedModel) -> None:
-    gated.gate.clear()
+def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on(started: Tree, model: GatedModel) -> None:
+    model.gate.clear()
     with terminal(started, "interactive") as child:
         type_line(child, "first")
         child.expect_exact("You said:")
         child.sendintr()
         child.expect_exact("(stopped)")
-        assert gated.left.wait(10)
-        gated.gate.set()
+        assert model.left.wait(10)
+        model.gate.set()
         type_line(child, "second")
         child.expect_exact("You said: second")
         child.expect_exact("\x1b[?2004h")
@@ -98,7 +98,7 @@ def test_an_error_is_shown_and_the_conversation_goes_on(started: Tree) -> None:
         assert ended(child) == 0
 
 
-def test_commands_are_no_messages(started: Tree, gated: GatedModel) -> None:
+def test_commands_are_no_messages(started: Tree, model: GatedModel) -> None:
     with terminal(started, "interactive") as child:
         type_line(child, "/help")
         child.expect_exact("/session")
@@ -106,7 +106,7 @@ def test_commands_are_no_messages(started: Tree, gated: GatedModel) -> None:
         child.expect_exact("it begins with the first message")
         type_line(child, "/exit")
         assert ended(child) == 0
-    assert gated.asked == []
+    assert model.asked == []
 
 
 def test_what_was_typed_is_remembered_for_the_next_time_and_for_nobody_else(started: Tree) -> None:

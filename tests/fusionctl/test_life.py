@@ -170,7 +170,7 @@ def test_a_stopped_supervisor_is_replaced_by_the_next_command_that_needs_one(tre
     assert f"the supervisor (pid {before}) is stopped by a signal: killing it" in done.stderr
     assert "starting the daemon" in done.stderr
     assert tree.supervisor not in (None, before)
-    assert not psutil.pid_exists(before)
+    assert before not in [process.pid for process in tree.processes()]
 
 
 def test_a_stopped_supervisor_is_left_alone_by_health_and_without_autostart(tree: Tree) -> None:

@@ -11,7 +11,7 @@ from tests.tree import Tree
 
 
 @pytest.fixture
-def session(tree: Tree, gated: GatedModel) -> str:
+def session(tree: Tree, model: GatedModel) -> str:
     """The id of a conversation about bears, beside one about foxes."""
     tree.ok("chat", "about foxes")
     return str(json.loads(tree.ok("chat", "about bears", "--json"))["session"])
