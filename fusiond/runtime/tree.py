@@ -92,7 +92,9 @@ def _part(
 ) -> Part:
     settings = config.supervisor
     blob = msgspec.msgpack.encode(handed)
-    timings = msgspec.msgpack.encode(settings)
+    told = (
+        f"{settings.heartbeat_interval_ms} {config.log_level}"  # what else its process is told when it starts
+    )
     spec = ActorSpec(
         name=name,
         kind=kind,
@@ -102,6 +104,6 @@ def _part(
         startup_timeout_s=settings.startup_timeout_s,
         shutdown_grace_s=settings.shutdown_grace_s,
         standby_for=service if standby else None,
-        fingerprint=hashlib.sha256(blob + timings + config.log_level.encode()).hexdigest()[:16],
+        fingerprint=hashlib.sha256(blob + told.encode()).hexdigest()[:16],
     )
     return Part(spec, blob)
