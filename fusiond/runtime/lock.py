@@ -15,19 +15,32 @@ def acquire(path: Path) -> int:
 
     Raises AlreadyRunning naming the pid that holds it. A file left behind by a dead daemon does not disturb.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(fd, 32).decode("ascii", "replace").strip() or "unknown"
-        os.close(fd)
-        raise AlreadyRunning(
-            f"another fusiond holds {path.parent}: pid {holder}",
-            advice="use it, or end it first: fusionctl stop",
-        ) from None
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(fd, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(fd)
+            raise AlreadyRunning(
+                f"another fusiond holds {path.parent}: pid {holder}",
+                advice="use it, or end it first: fusionctl stop",
+            ) from None
+        if _is_at(path, fd):
+            break
+        os.close(
+            fd
+        )  # the one before us let go between our opening and our locking: what we hold is no longer there
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
+
+
+def _is_at(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
 
 
 def release(path: Path, fd: int) -> None:
