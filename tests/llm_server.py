@@ -24,6 +24,9 @@ from aiohttp import web
 
 Body = dict[str, Any]
 MODELS = ["echo", "gpt-4o-mini", "gpt-4o"]
+PING = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+CRASHED = b'data: {"error": {"code": 500, "message": "CUDA out of memory"}}\n\n'
 _EVENTS = {"Content-Type": "text/event-stream"}
 
 
@@ -69,7 +72,7 @@ def end(body: Body) -> bytes:
     if (body.get("stream_options") or {}).get("include_usage"):
         usage = {"prompt_tokens": 7, "completion_tokens": len(words_left(body))}
         events += b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n"
-    return events + b"data: [DONE]\n\n"
+    return events + DONE
 
 
 class ScriptedServer:
@@ -82,8 +85,7 @@ class ScriptedServer:
         self, mode: str = "well", *, delay: float = 0.0, retry_after: str = "0", port: int = 0
     ) -> None:
         self.modes = [MODES[name] for name in mode.split(",")]
-        self.delay = delay
-        self.retry_after = retry_after
+        self.delay, self.retry_after = delay, retry_after
         self.asked = self.cancelled = self.served = 0
         self.bodies: list[Body] = []
         self.headers: list[dict[str, str]] = []
@@ -181,6 +183,28 @@ def answers(status: int, text: str, kind: str = "text/html", **headers: str) -> 
     return mode
 
 
+def streams(*events: bytes) -> Mode:
+    """A mode that sends exactly these events at once, and ends as HTTP has it."""
+
+    async def mode(server: ScriptedServer, request: web.Request, body: Body) -> web.StreamResponse:
+        return web.Response(body=b"".join(events), headers=_EVENTS)
+
+    return mode
+
+
+def keeps_alive(first: bytes, then: bytes) -> Mode:
+    """A mode that sends `first`, and `then` again and again without end."""
+
+    async def mode(server: ScriptedServer, request: web.Request, body: Body) -> web.StreamResponse:
+        response = await _begin(request)
+        await response.write(first)
+        while True:
+            await response.write(then)
+            await asyncio.sleep(0.01)
+
+    return mode
+
+
 async def _begin(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers=_EVENTS)
     await response.prepare(request)
@@ -198,6 +222,7 @@ async def well(server: ScriptedServer, request: web.Request, body: Body) -> web.
         await response.write(event({"content": word}))
         await asyncio.sleep(server.delay)
     await response.write(end(body))
+    await asyncio.sleep(server.delay)  # the end of the body comes after the mark, as it often does
     return response
 
 
@@ -215,10 +240,11 @@ async def slow(server: ScriptedServer, request: web.Request, body: Body) -> web.
     return await instant(server, request, body)
 
 
-async def _hang_up(request: web.Request) -> None:
-    """Ends the connection, without the end of the body."""
+async def hang_up(server: ScriptedServer, request: web.Request, body: Body) -> web.StreamResponse:
+    """The connection is gone, without the end of the body, or even headers."""
     assert request.transport is not None
     request.transport.abort()
+    return web.Response()
 
 
 async def cut(server: ScriptedServer, request: web.Request, body: Body) -> web.StreamResponse:
@@ -228,55 +254,21 @@ async def cut(server: ScriptedServer, request: web.Request, body: Body) -> web.S
     for word in words[: max(1, len(words) // 2)]:
         await response.write(event({"content": word}))
         await asyncio.sleep(server.delay)
-    await _hang_up(request)
+    await hang_up(server, request, body)
     return response
 
 
 async def cut_early(server: ScriptedServer, request: web.Request, body: Body) -> web.StreamResponse:
     """The connection is gone before the first word."""
     response = await _begin(request)
-    await _hang_up(request)
+    await hang_up(server, request, body)
     return response
-
-
-async def hang_up(server: ScriptedServer, request: web.Request, body: Body) -> web.StreamResponse:
-    """Not even headers."""
-    await _hang_up(request)
-    return web.Response()
-
-
-async def unfinished(server: ScriptedServer, request: web.Request, body: Body) -> web.StreamResponse:
-    """A body that ends as HTTP has it, but no end of the answer."""
-    return web.Response(body=event({"content": "You"}), headers=_EVENTS)
 
 
 async def no_mark(server: ScriptedServer, request: web.Request, body: Body) -> web.StreamResponse:
     """A finish reason, and no [DONE]."""
     pieces = b"".join(event({"content": word}) for word in words_left(body))
     return web.Response(body=pieces + event({}, "stop"), headers=_EVENTS)
-
-
-async def comments(server: ScriptedServer, request: web.Request, body: Body) -> web.StreamResponse:
-    """Keep-alives and empty pieces without end, no word."""
-    response = await _begin(request)
-    while True:
-        await response.write(b": keep-alive\n\n" + event({"content": ""}))
-        await asyncio.sleep(0.01)
-
-
-async def stalls(server: ScriptedServer, request: web.Request, body: Body) -> web.StreamResponse:
-    """One word, then keep-alives without end."""
-    response = await _begin(request)
-    await response.write(event({"content": "You"}))
-    while True:
-        await response.write(b": keep-alive\n\n")
-        await asyncio.sleep(0.01)
-
-
-async def error_inside(server: ScriptedServer, request: web.Request, body: Body) -> web.StreamResponse:
-    """One word, then an error as an event."""
-    error = json.dumps({"error": {"code": 500, "message": "CUDA out of memory"}}).encode()
-    return web.Response(body=event({"content": "You"}) + b"data: " + error + b"\n\n", headers=_EVENTS)
 
 
 async def broken_json(server: ScriptedServer, request: web.Request, body: Body) -> web.StreamResponse:
@@ -322,17 +314,12 @@ async def repeats(server: ScriptedServer, request: web.Request, body: Body) -> w
     return web.Response(body=whole(body, content=answer_to(body)), content_type="application/json")
 
 
-async def says_nothing(server: ScriptedServer, request: web.Request, body: Body) -> web.StreamResponse:
-    """An answer of no words."""
-    return web.Response(body=end(body), headers=_EVENTS)
-
-
 async def error_late(server: ScriptedServer, request: web.Request, body: Body) -> web.StreamResponse:
     """One word, and after `delay` an error as an event."""
     response = await _begin(request)
     await response.write(event({"content": "You"}))
     await asyncio.sleep(server.delay)
-    await response.write(b'data: {"error": {"code": 500, "message": "CUDA out of memory"}}\n\n')
+    await response.write(CRASHED)
     return response
 
 
@@ -357,11 +344,12 @@ MODES: dict[str, Mode] = {
     "cut": cut,
     "cut-early": cut_early,
     "hang-up": hang_up,
-    "unfinished": unfinished,
+    "unfinished": streams(event({"content": "You"})),
     "no-mark": no_mark,
-    "comments": comments,
-    "stalls": stalls,
-    "error-inside": error_inside,
+    "comments": keeps_alive(PING, PING + event({"content": ""})),
+    "stalls": keeps_alive(event({"content": "You"}), PING),
+    "lingers": keeps_alive(event({"content": "You"}) + event({}, "stop") + DONE, PING),
+    "error-inside": streams(event({"content": "You"}), CRASHED),
     "broken-json": broken_json,
     "html": answers(200, "<html>Please log in to the network</html>"),
     "empty": empty,
@@ -378,7 +366,7 @@ MODES: dict[str, Mode] = {
     "no-stream-options": no_stream_options,
     "not-streaming": not_streaming,
     "repeats": repeats,
-    "says-nothing": says_nothing,
+    "says-nothing": streams(event({}, "stop"), DONE),
     "error-late": error_late,
     "thinks": thinks,
     "redirects": answers(302, "", Location="https://example.com/login"),

@@ -13,12 +13,13 @@ import msgspec
 
 from fusiond.actors.base import Actor, Handler
 from fusiond.actors.life import Life
-from fusiond.errors import BadRequest, Busy, Cancelled, FusionError
+from fusiond.errors import BadRequest, Cancelled, FusionError
 from fusiond.protocol.envelope import (
     Ack,
     Cancel,
     Chunk,
     Failure,
+    HandBack,
     Held,
     Refusal,
     Register,
@@ -32,10 +33,11 @@ from fusiond.protocol.envelope import (
 )
 from fusiond.protocol.lifeline import Assign, Drain, Loading, Promote, Ready
 from fusiond.transport.requester import Pending, Requests
-from fusiond.transport.sockets import Dealer
+from fusiond.transport.sockets import MAX_MESSAGE, Dealer
 
 log = logging.getLogger(__name__)
 
+_LARGEST = MAX_MESSAGE - 4096
 _ALONE = 1.0  # seconds to wait for the router's welcome before being ready without it
 _AGAIN = 0.05  # seconds until a refused actor registers again: the router may not have been told of it yet
 _KEEP = 60.0  # seconds an answer is kept for an acknowledgement that does not come
@@ -76,13 +78,15 @@ class Serving:
         return None if self._due is None else max(0.0, self._due - self._host.loop.time())
 
     def emit(self, chunk: bytes) -> None:
+        if len(chunk) > _LARGEST:
+            raise _too_large(chunk)
         if self.terminal is None:
             self.chunks.append(chunk)
             self._host.send(encode(Chunk(self.id, len(self.chunks) - 1)), chunk)
 
     def replay(self, offset: int) -> None:
         """Sends again what the asker has not: chunks from `offset` on, and the end if there is one."""
-        for number in range(offset, len(self.chunks)):
+        for number in range(max(0, offset), len(self.chunks)):
             self._host.send(encode(Chunk(self.id, number)), self.chunks[number])
         if self.terminal is not None:
             self._host.send(*self.terminal)
@@ -91,6 +95,8 @@ class Serving:
         """The one terminal reply."""
         if self.terminal is not None:
             return
+        if isinstance(result, bytes) and len(result) > _LARGEST:
+            result = _too_large(result)
         if isinstance(result, FusionError):
             self.terminal = encode(failure(self.id, result, self.attempt)), b""
         else:
@@ -115,6 +121,7 @@ class Host:
         self._welcomed = asyncio.Event()
         self._drained = asyncio.Event()
         self._draining = False
+        self._set_up = False
         self._promoted = asyncio.Event()
         self._dealer = dealer
         self._requests = Requests(self.send)
@@ -124,6 +131,7 @@ class Host:
     async def run(self) -> None:
         """Sets the actor up, serves until drained. Raises what the actor's `setup` raises."""
         await self._actor.setup(self)
+        self._set_up = True
         if self._assign.standby:
             self._life.say(Ready())
             await asyncio.wait(
@@ -153,11 +161,13 @@ class Host:
         return self._requests.open(service, verb, body, timeout, repeatable, None)
 
     async def loading(self) -> None:
-        self._life.say(Loading())
-        await asyncio.sleep(0)
+        if self._set_up:  # before that the start-up deadline holds anyway
+            self._life.say(Loading())
+            await asyncio.sleep(0)
 
     def loaded(self) -> None:
-        self._life.say(Ready())
+        if self._set_up:
+            self._life.say(Ready())
 
     # --- connection --------------------------------------------------------------------------------------------------
 
@@ -202,7 +212,8 @@ class Host:
         if handler is None:
             serving.end(BadRequest(f"{header.service} has no verb {header.verb!r}"))
         elif self._draining:
-            serving.end(Busy(f"{self.name} is on its way down", retry_after=0.1))
+            del self._serving[header.id]
+            self.send(encode(HandBack(header.id)), b"")
         else:
             self._handle(serving, handler, header.repeatable)
 
@@ -267,6 +278,10 @@ class Host:
         elif isinstance(word, Promote):
             self.name, self._generation = word.name, word.generation
             self._promoted.set()
+
+
+def _too_large(body: bytes) -> BadRequest:
+    return BadRequest(f"the answer has {len(body):,} bytes, at most {_LARGEST:,} fit into a message")
 
 
 async def _awaited(outcome: Awaitable[bytes]) -> bytes:

@@ -22,6 +22,7 @@ from fusiond.protocol.envelope import (
     Chunk,
     Codec,
     Failure,
+    HandBack,
     Refusal,
     Register,
     Reply,
@@ -74,7 +75,8 @@ class Router:
             now=self._loop.time(),
         )
         self._tick: asyncio.TimerHandle | None = None
-        self._watched: dict[bytes, tuple[int, int]] = {}  # a client's identity → its pid and a pidfd
+        self._tick_at = 0.0
+        self._watched: dict[int, tuple[int, set[bytes]]] = {}  # a client's pid → a pidfd, its connections
         self._registered: dict[bytes, Worker] = {}  # by the identity of its connection
         self._refused = 0
         self._settled = asyncio.Event()
@@ -138,6 +140,8 @@ class Router:
             self._table.request(route, header, body, now)
         elif isinstance(header, Started):
             self._table.started(worker, header.id)
+        elif isinstance(header, HandBack):
+            self._table.hand_back(worker, header.id)
         elif isinstance(header, Cancel):
             self._table.cancel((True, peer.identity), header.id, now)
         elif isinstance(header, Ack):
@@ -182,22 +186,25 @@ class Router:
 
     def _watch(self, peer: Peer) -> None:
         """Notices the death of a client's process, so that nobody works for it any longer."""
-        if peer.identity in self._watched:
+        watched = self._watched.get(peer.pid)
+        if watched is not None:
+            watched[1].add(peer.identity)
             return
         try:
             fd = os.pidfd_open(peer.pid)
         except OSError:  # gone already, or not to be seen from here (another pid namespace)
             return
-        self._watched[peer.identity] = (peer.pid, fd)
-        self._loop.add_reader(fd, self._client_gone, peer.identity)
+        self._watched[peer.pid] = (fd, {peer.identity})
+        self._loop.add_reader(fd, self._client_gone, peer.pid)
 
-    def _client_gone(self, identity: bytes) -> None:
-        _, fd = self._watched.pop(identity)
+    def _client_gone(self, pid: int) -> None:
+        fd, identities = self._watched.pop(pid)
         self._loop.remove_reader(fd)
         os.close(fd)
         self._clients.drain()  # what it said last comes first
-        self._clients.forget(identity)
-        self._table.asker_gone((False, identity), self._loop.time())
+        for identity in identities:
+            self._clients.forget(identity)
+            self._table.asker_gone((False, identity), self._loop.time())
         self._schedule()
 
     # --- the table's effects -----------------------------------------------------------------------------------------
@@ -212,10 +219,13 @@ class Router:
     def _schedule(self) -> None:
         if self._table.settled and not self._settled.is_set():
             self._settled.set()
-        if self._tick is None:
-            when = self._table.next_tick(self._loop.time())
-            if when is not None:
-                self._tick = self._loop.call_at(when, self._on_tick)
+        when = self._table.next_tick(self._loop.time())
+        if when is None or (self._tick is not None and self._tick_at <= when):
+            return
+        if self._tick is not None:
+            self._tick.cancel()
+        self._tick_at = when
+        self._tick = self._loop.call_at(when, self._on_tick)
 
     def _on_tick(self) -> None:
         self._tick = None

@@ -62,6 +62,12 @@ class Started(_Header, frozen=True, tag="s"):
     id: bytes
 
 
+class HandBack(_Header, frozen=True, tag="h"):
+    """The actor drains and has not begun on `id`: it is another's to do."""
+
+    id: bytes
+
+
 class Chunk(_Header, frozen=True, tag="c"):
     """Piece number `offset` (from 0) of the stream `id`."""
 
@@ -118,7 +124,7 @@ class Refusal(_Header, frozen=True, tag="n"):
 
 
 FromClient = Request | Cancel | Ack
-FromActor = Register | Request | Cancel | Ack | Started | Chunk | Reply | Failure
+FromActor = Register | Request | Cancel | Ack | Started | HandBack | Chunk | Reply | Failure
 ToClient = Chunk | Reply | Failure | Refusal
 ToActor = Welcome | Request | Cancel | Ack | Chunk | Reply | Failure | Refusal
 AnyHeader = FromActor | ToActor
@@ -155,7 +161,10 @@ class Codec:
             if frame[:2] == MAGIC[:2] and len(frame) > 2:
                 raise msgspec.DecodeError(f"protocol version {frame[2]}, this side speaks {VERSION}")
             raise msgspec.DecodeError("not a Fusion message")
-        header: AnyHeader = self._decode(memoryview(frame)[3:])
+        try:
+            header: AnyHeader = self._decode(memoryview(frame)[3:])
+        except (ValueError, RecursionError) as error:  # bytes that are no UTF-8, nesting without end
+            raise msgspec.DecodeError(str(error)) from None
         return header
 
 

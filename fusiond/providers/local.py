@@ -32,7 +32,9 @@ from fusiond.errors import BadRequest, ConfigError
 from fusiond.models import SMOLLM2
 from fusiond.protocol.chat import Completion, CompletionRequest
 from fusiond.providers.base import Emit
+from fusiond.providers.client import Client
 from fusiond.providers.openai import OpenAI
+from fusiond.providers.refusals import FOREIGN
 from fusiond.providers.settings import Limits, ProviderConfig, Retries
 
 SLOTS = 4
@@ -42,6 +44,7 @@ CONTEXT = 8192
 BATCH = 128
 KEPT_CONVERSATIONS_MB = 64
 LONGEST_SOCKET_PATH = 107
+_ALIVE_S = 2.0
 
 _TEMPLATES: Mapping[str, str] = {SMOLLM2.name: "chatml"}
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -70,6 +73,7 @@ def _llama() -> ModuleType | None:
 
 
 _xllamacpp = _llama()
+_never_ended: list[Any] = []
 _numbers = itertools.count()
 
 
@@ -130,7 +134,6 @@ class LocalModel:
         given.fit_params = False
         given.warmup = False
         given.ui = False
-        given.endpoint_slots = False
         given.verbosity = 1  # errors, to standard error
         return given
 
@@ -144,8 +147,23 @@ class LocalModel:
 
     async def aclose(self) -> None:
         await self._api.aclose()
+        if self._server is not None and not await self._works():
+            _never_ended.append(self._server)
         self._server = None
         self._socket.unlink(missing_ok=True)
+
+    async def _works(self) -> bool:
+        """Whether the server's own loop runs. Ended before it does, the server waits for ever, and we with it."""
+        client = Client("http://local", {}, connect=_ALIVE_S, uds=str(self._socket))
+        try:
+            async with asyncio.timeout(_ALIVE_S), client.send("GET", "/slots") as response:
+                await response.aread()
+        except (*FOREIGN, TimeoutError):
+            return False
+        else:
+            return True
+        finally:
+            await client.aclose()
 
 
 def _make_private(folder: Path) -> None:

@@ -219,6 +219,23 @@ class Table:
         if entry is not None and entry.worker is worker and entry.phase is Phase.SENT:
             entry.phase = Phase.RUNNING
 
+    def hand_back(self, worker: Worker, id: bytes) -> None:
+        """The actor drains and has not begun on it: to another, silently."""
+        worker.draining = True
+        entry = self.entries.get(id)
+        if (
+            entry is None
+            or entry.worker is not worker
+            or entry.phase is not Phase.SENT
+            or entry.header is None
+        ):
+            return
+        worker.held.discard(id)
+        entry.worker, entry.phase = None, Phase.WAITING
+        entry.tries -= 1
+        self._waiting[entry.header.service].appendleft(id)
+        self._pull(entry.header.service)
+
     def chunk(self, worker: Worker, id: bytes, frame: bytes, body: bytes) -> None:
         """A piece of a stream: passed on as it came."""
         entry = self.entries.get(id)
@@ -295,6 +312,8 @@ class Table:
         if orphan and header.timeout_ms:
             entry.due = now + header.timeout_ms / 1000
             self._watch(header.id, entry.due)
+        if entry.worker is not None and entry.worker.key not in self.workers:
+            entry.worker = None  # it died with an answer that nobody had acknowledged
         if entry.worker is not None:
             entry.chunked = entry.chunked or header.offset > 0
             self._forward(entry)

@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 _json = msgspec.json.Encoder()
 _BROKEN = ("backoff", "failed", "stopped")
+_NOTICE = 1.0  # seconds beyond the heartbeat timeout in which a signal shows whether it ended anything
 _RECOVERY_LIMIT = 60.0  # seconds `kill` waits for the replacement
 
 
@@ -182,19 +183,20 @@ class Control:
         self._supervisor.journal.record(
             "killed", order.actor, pid=process.pid, detail=f"{label}, by uid {ask.peer.uid}"
         )
-        recovery = self._supervisor.recoveries[order.actor] = Recovery(order.actor, label, process.pid)
+        recovery = Recovery(order.actor, label, process.pid)
+        self._supervisor.recoveries.append(recovery)
         try:
             if order.fault:
                 self._supervisor.commit_fault(order.actor, order.fault)
             else:
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, number)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(recovery.done.wait(), _patience(number, order))
+            with suppress(TimeoutError):  # a signal that ends nothing is noticed by nobody
+                await asyncio.wait_for(recovery.seen.wait(), child.spec.heartbeat_timeout_s + _NOTICE)
+                await asyncio.wait_for(recovery.done.wait(), _RECOVERY_LIMIT)
             await asyncio.sleep(0)  # the router's word on the requests may just be coming in
         finally:
-            if self._supervisor.recoveries.get(order.actor) is recovery:
-                del self._supervisor.recoveries[order.actor]
+            self._supervisor.recoveries.remove(recovery)
         return recovery.report()
 
     async def _restart(self, ask: Ask) -> Health:
@@ -226,12 +228,6 @@ class Control:
             advice = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
             raise NotFound(f"there is no actor {name!r}", advice=advice)
         return child
-
-
-def _patience(number: int, order: Kill) -> float:
-    """Seconds to wait for a recovery; a signal that ends nothing is not waited for long."""
-    harmless = (signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD, signal.SIGURG)
-    return 1.0 if number in harmless and not order.fault else _RECOVERY_LIMIT
 
 
 def _signal_number(name: str) -> int:

@@ -53,6 +53,8 @@ class Process:
         self.warmth = warmth
         self.name = ""
         self.generation = 0
+        self.service = ""  # what it serves once it is no standby
+        self.standby = False
         self.log: Path | None = None
         self.log_start = 0
         self.beat: Beat | None = None
@@ -103,12 +105,14 @@ class Processes:
         on_exit: Callable[[Exit], None],
         on_stopped: Callable[[Process], None],
         on_assigned: Callable[[Process], None],
+        on_failed: Callable[[str, int, str], None],
         log_of: Callable[[str], Path],
         endpoint: str,
     ) -> None:
         self._endpoint = endpoint
         self._on_word, self._on_exit, self._on_stopped = on_word, on_exit, on_stopped
         self._on_assigned = on_assigned
+        self._on_failed = on_failed
         self._log_of = log_of
         self._loop = asyncio.get_running_loop()
         self._children: dict[int, Process] = {}
@@ -138,7 +142,7 @@ class Processes:
         return process
 
     def start(self, assign: Assign, fds: list[int]) -> None:
-        """Starts an actor; `on_assigned` follows, at once if a blank is there. `fds` go with the assignment."""
+        """Starts an actor; `on_assigned` or `on_failed` follows, once. `fds` go with the assignment."""
         self._wanted.append((assign, fds))
         self._supply()
 
@@ -190,11 +194,15 @@ class Processes:
             self._loop.call_later(_DELIVERY, self._overdue, assign)
 
     def _exec_blank(self) -> None:
-        if self._wanted:
-            assign, fds = self._wanted.popleft()
-            self._assign(
-                self._exec("fusiond.runtime.child", [str(os.getpid()), self._endpoint], None), assign, fds
-            )
+        if not self._wanted:
+            return
+        assign, fds = self._wanted.popleft()
+        try:
+            blank = self._exec("fusiond.runtime.child", [str(os.getpid()), self._endpoint], None)
+        except OSError as error:
+            self._on_failed(assign.name, assign.generation, f"no process could be made: {error}")
+        else:
+            self._assign(blank, assign, fds)
 
     def _exec(self, module: str, args: list[str], log_path: Path | None) -> Process:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -217,22 +225,34 @@ class Processes:
         return process
 
     def _assign(self, process: Process, assign: Assign, fds: list[int]) -> None:
-        log_fd = self._name(process, assign.name, assign.generation)
+        try:
+            log_fd = self._name(process, assign.name, assign.generation)
+        except OSError as error:
+            os.kill(process.pid, signal.SIGKILL)
+            self._on_failed(assign.name, assign.generation, f"its log cannot be written: {error}")
+            return
+        process.service, process.standby = assign.service, assign.standby
         self._on_assigned(process)
         process.say(assign, [log_fd, *fds])
         os.close(log_fd)
 
     def promote(self, process: Process, name: str, generation: int) -> None:
-        """A standby's process is this actor from now on, and writes to its log."""
-        log_fd = self._name(process, name, generation)
+        """A standby's process is this actor from now on, and writes to its log, or to its old one if it must."""
+        process.standby = False
+        try:
+            log_fd = self._name(process, name, generation)
+        except OSError:
+            process.name, process.generation = name, generation
+            process.say(Promote(name, generation))
+            return
         process.say(Promote(name, generation), [log_fd])
         os.close(log_fd)
 
     def _name(self, process: Process, name: str, generation: int) -> int:
         """Returns a descriptor of the log that goes with the name, to be closed."""
-        process.name, process.generation = name, generation
-        process.log = self._log_of(name)
-        log_fd = os.open(process.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        log_path = self._log_of(name)
+        log_fd = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        process.name, process.generation, process.log = name, generation, log_path
         process.log_start = os.fstat(log_fd).st_size
         return log_fd
 
@@ -297,7 +317,10 @@ class Processes:
                 if process.name:
                     self._on_stopped(process)
                 continue
-            self._ended(process, result.si_code, result.si_status)
+            try:
+                self._ended(process, result.si_code, result.si_status)
+            except Exception:  # the others that ended are to be noted all the same
+                log.exception("noting the end of %s failed", process.name or "a blank")
 
     def _ended(self, process: Process, code: int, status: int) -> None:
         self._read(process)  # its last words

@@ -12,18 +12,20 @@ class Recovery:
     """One kill and what followed. `done` is set when the replacement is ready, or will not be."""
 
     def __init__(self, actor: str, signal: str, old_pid: int) -> None:
-        self._actor, self._signal, self.old_pid = actor, signal, old_pid
+        self.actor, self._signal, self.old_pid = actor, signal, old_pid
         self._start = time.monotonic()
         self.noticed: float | None = None
         self.respawned: float | None = None
         self.ready: float | None = None
         self.new_pid: int | None = None
         self.requests = Requests()
+        self.seen = asyncio.Event()
         self.done = asyncio.Event()
 
     def mark_noticed(self) -> None:
         if self.noticed is None:
             self.noticed = time.monotonic()
+            self.seen.set()
 
     def mark_respawned(self, pid: int) -> None:
         if self.noticed is not None:
@@ -39,7 +41,7 @@ class Recovery:
 
     def report(self) -> KillReport:
         return KillReport(
-            actor=self._actor,
+            actor=self.actor,
             signal=self._signal,
             old_pid=self.old_pid,
             new_pid=self.new_pid,

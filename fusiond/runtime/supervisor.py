@@ -60,7 +60,7 @@ class Supervisor:
         self.parts = parts
         self.journal = journal
         self.state = Supervision(limits=limits)
-        self.recoveries: dict[str, Recovery] = {}
+        self.recoveries: list[Recovery] = []
         self.finished = asyncio.Event()
         self.changed = asyncio.Event()
         self._listeners = listeners
@@ -78,6 +78,7 @@ class Supervisor:
             on_exit=self._exit,
             on_stopped=self._stopped,
             on_assigned=self._assigned,
+            on_failed=lambda name, generation, why: self.feed(events.SpawnFailed(name, generation, why)),
             log_of=log_of,
             endpoint=actors_endpoint,
         )
@@ -101,18 +102,27 @@ class Supervisor:
         if self._working:
             return
         self._working = True
-        try:
-            while self._queue:
-                self._step(self._queue.popleft())
-        finally:
-            self._working = False
+        while self._queue:
+            event = self._queue.popleft()
+            try:
+                self._step(event)
+            except Exception:  # a fault of ours must not end the supervision of everybody else
+                log.exception("%r could not be dealt with", event)
+        self._working = False
         self._set_alarm()
 
     def _step(self, event: events.Event) -> None:
         now = self._loop.time()
         self.state, todo = policy.step(self.state, event, now, random.random())  # noqa: S311 — jitter
         for effect in todo:
-            self._perform(effect)
+            try:
+                self._perform(effect)
+            except Exception as error:  # the effects after it are due all the same
+                log.exception("%r could not be performed", effect)
+                if isinstance(effect, effects.Spawn):
+                    self.feed(
+                        events.SpawnFailed(effect.name, effect.generation, f"it cannot be started: {error}")
+                    )
         if todo:
             self.changed.set()
             self.changed = asyncio.Event()
@@ -183,23 +193,14 @@ class Supervisor:
         self._live[name] = process
         if name == tree.ROUTER:
             self._loop.call_soon(self._introduce, process)  # its own assignment is the first word it hears
-        elif self.parts[name].spec.service and self.parts[name].spec.standby_for is None:
-            self._tell_router(Announce([self._peer(name, process)]))
-        if recovery := self.recoveries.get(name):
+        elif process.service and not process.standby:
+            self._tell_router(Announce([_peer(process)]))
+        for recovery in self._recoveries(name):
             recovery.mark_respawned(process.pid)
         self.feed(events.Spawned(name, generation, process.pid))
 
     def _peers(self) -> list[Peer]:
-        return [
-            self._peer(name, process)
-            for name, process in self._live.items()
-            if name in self.parts
-            and self.parts[name].spec.service
-            and self.parts[name].spec.standby_for is None
-        ]
-
-    def _peer(self, name: str, process: Process) -> Peer:
-        return Peer(name, process.generation, process.pid, self.parts[name].spec.service)
+        return [_peer(each) for each in self._live.values() if each.service and not each.standby]
 
     def _introduce(self, router: Process) -> None:
         """Tells a new router who lives; from then on it hears of every change."""
@@ -232,18 +233,17 @@ class Supervisor:
 
     def _promote(self, name: str, generation: int, standby: str) -> None:
         process = self._live[name] = self._live.pop(standby)
-        self._tell_router(Announce([Peer(name, generation, process.pid, self.parts[name].spec.service)]))
+        self._tell_router(Announce([Peer(name, generation, process.pid, process.service)]))
         self.processes.promote(process, name, generation)
-        if recovery := self.recoveries.get(name):
+        for recovery in self._recoveries(name):
             recovery.mark_respawned(process.pid)
 
     def _record(self, effect: effects.Record) -> None:
-        if effect.kind in ("missed", "exited") and (recovery := self.recoveries.get(effect.actor)):
-            recovery.mark_noticed()
-        if effect.kind in ("failed", "stopped", "backed_off") and (
-            recovery := self.recoveries.get(effect.actor)
-        ):
-            recovery.done.set()
+        for recovery in self._recoveries(effect.actor):
+            if effect.kind in ("missed", "exited"):
+                recovery.mark_noticed()
+            elif effect.kind in ("failed", "stopped", "backed_off"):
+                recovery.done.set()
         self.journal.record(
             effect.kind,
             effect.actor,
@@ -260,7 +260,7 @@ class Supervisor:
         if isinstance(word, Beat):
             self.feed(events.Beat(name, generation))
         elif isinstance(word, Ready):
-            if recovery := self.recoveries.get(name):
+            for recovery in self._recoveries(name):
                 recovery.mark_ready()
             self.feed(events.Ready(name, generation))
         elif isinstance(word, Loading):
@@ -268,7 +268,7 @@ class Supervisor:
         elif isinstance(word, Stuck):
             self.feed(events.StuckReported(word.name, word.generation))
         elif isinstance(word, Aftermath):
-            if recovery := self.recoveries.get(word.name):
+            for recovery in self._recoveries(word.name):
                 recovery.requests = word.requests
             for kind in ("redispatched", "resumed", "failed"):
                 if count := getattr(word.requests, kind):
@@ -283,7 +283,7 @@ class Supervisor:
         name, generation = process.name, process.generation
         if self._live.get(name) is process:
             del self._live[name]
-        by_order = name in self.recoveries or self._cause(name) is not None
+        by_hand = bool(self._recoveries(name)) or self._ended_by_hand(name)
         self.feed(
             events.Exited(
                 name,
@@ -297,18 +297,30 @@ class Supervisor:
         if (
             name != tree.ROUTER
         ):  # after the replacement has its orders: who is to blame takes a while to find out
-            self._tell_router(Gone(name, generation, self._blamed(exit, by_order)))
+            self._tell_router(Gone(name, generation, self._blamed(exit, by_hand)))
 
-    def _blamed(self, exit: Exit, by_order: bool) -> bool:
+    def _blamed(self, exit: Exit, by_hand: bool) -> bool:
         """Whether the process ended by its own doing, so that what it worked on may be the cause."""
         killed, self._oom_kills = self._oom_kills, linux.oom_kills()
         if exit.detail == "SIGKILL" and self._oom_kills > killed:
             return True
-        return not exit.normal and exit.detail not in _BY_HAND and not by_order
+        if by_hand or exit.normal:
+            return False
+        child = self.state.children.get(exit.process.name)
+        hung = (
+            child is not None and child.last_exit is not None and child.last_exit.reason in ("hung", "stuck")
+        )
+        return hung or exit.detail not in _BY_HAND
 
-    def _cause(self, name: str) -> object | None:
+    def _ended_by_hand(self, name: str) -> bool:
+        """It was asked to end, or somebody had stopped it."""
         child = self.state.children.get(name)
-        return child.cause if child else None
+        cause = child.cause if child else None
+        return cause is not None and (cause.polite or cause.detail == "stopped by a signal")
+
+    def _recoveries(self, name: str) -> list[Recovery]:
+        """The kills of this actor that somebody is waiting to see made good."""
+        return [recovery for recovery in self.recoveries if recovery.actor == name]
 
     def _stopped(self, process: Process) -> None:
         self.feed(events.StopSeen(process.name, process.generation))
@@ -333,6 +345,10 @@ class Supervisor:
     def shut_down(self) -> None:
         """Ends everything, gracefully; `finished` is set when nothing is left."""
         self.feed(events.Shutdown())
+
+
+def _peer(process: Process) -> Peer:
+    return Peer(process.name, process.generation, process.pid, process.service)
 
 
 def wall_clock(monotonic: float) -> float:

@@ -9,6 +9,7 @@ processes instead of 312.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import struct
@@ -22,9 +23,12 @@ from zmq.backend import Socket as _Raw
 from fusiond.protocol.envelope import pack, unpack
 from fusiond.transport.loops import DirectLoop
 
+log = logging.getLogger(__name__)
+
 MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes in one message; libzmq drops the connection of a peer that announces more."""
 _BURST = 0.0001  # seconds: what is sent so soon after another message waits for those that follow
+_KNOWN_PEERS = 4096  # remembered at once; whoever is forgotten is looked up again
 _BATCH = 256  # messages read before timers and other sockets get their turn
 _MONITOR_EVENT = struct.Struct("=hi")
 
@@ -71,7 +75,7 @@ class _Socket:
         self._flushing = False  # a flush is due at the end of this turn of the loop
         self._closed = False
         if isinstance(self._loop, DirectLoop):
-            self._loop.on_readable(self._fd, self._drain_directly)
+            self._loop.on_readable(self._fd, self.drain)
         else:
             self._loop.add_reader(self._fd, self.drain)
 
@@ -88,15 +92,14 @@ class _Socket:
                 self._take_on()
         except zmq.Again:
             return
+        except (
+            Exception
+        ):  # one message that could not be handled; the others are not to wait for the next edge
+            log.exception("a message could not be handled")
+            self._loop.call_soon(self.drain)
         finally:
             if not nested:
                 _turn.end()
-
-    def _drain_directly(self) -> None:
-        try:
-            self.drain()
-        except Exception as error:
-            self._loop.call_exception_handler({"message": f"reading {self!r} failed", "exception": error})
 
     def _take_on(self) -> None:
         """Takes what else is there, at most a batch; ends with `zmq.Again`, or goes on in the loop's next turn."""
@@ -316,6 +319,8 @@ class Listener(_Socket):
         if known is None or known[0] != address:
             _, uid, _, pid = str(address).rsplit(":", 3)
             known = (str(address), Peer(identity, int(pid), int(uid)))
+            if len(self._peers) >= _KNOWN_PEERS:
+                self._peers.clear()
             self._peers[identity] = known
         self._on_message(known[1], message)
 

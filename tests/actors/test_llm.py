@@ -48,6 +48,7 @@ class HostSeen:
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.done = asyncio.Event()
 
     async def request(
         self, service: str, verb: str, body: bytes, *, timeout: float | None = None, repeatable: bool = True
@@ -61,9 +62,11 @@ class HostSeen:
 
     async def loading(self) -> None:
         self.said.append("loading")
+        await asyncio.sleep(0)  # as a real host, which sends it
 
     def loaded(self) -> None:
         self.said.append("loaded")
+        self.done.set()
 
 
 @pytest.fixture
@@ -194,4 +197,15 @@ async def test_a_model_fetched_later_is_loaded_once_when_first_asked(make: Makin
         await complete(actor)
     (run_dir / SMOLLM2.file).symlink_to(model_file())
     await asyncio.gather(*(complete(actor, options={"max_tokens": 2}) for _ in range(3)))
+    assert host.said == ["loading", "loaded"]
+
+
+@pytest.mark.model
+async def test_a_model_fetched_later_is_loaded_even_if_nobody_asks(make: Making, run_dir: Path) -> None:
+    actor, host = make("local/smollm2"), HostSeen()
+    await actor.setup(host)
+    assert host.said == []
+    (run_dir / SMOLLM2.file).symlink_to(model_file())
+    async with asyncio.timeout(20):
+        await host.done.wait()
     assert host.said == ["loading", "loaded"]

@@ -168,6 +168,21 @@ async def test_it_leaves_no_socket_behind_and_can_be_loaded_again(folder: Path) 
 
 
 @model
+async def test_one_that_was_never_asked_can_be_closed_at_once(folder: Path) -> None:
+    """In a process of its own: if it hangs, it holds the interpreter lock, and no timeout here would end it."""
+    code = (
+        "import asyncio, sys; from pathlib import Path; from fusiond.providers.local import LocalModel\n"
+        "async def main():\n"
+        "  for _ in range(8):\n"
+        "    one = LocalModel('smollm2', Path(sys.argv[1]), Path(sys.argv[2])); one.load(); await one.aclose()\n"
+        "asyncio.run(main())"
+    )
+    command = [sys.executable, "-c", code, str(model_file()), str(folder)]
+    root = Path(__file__).parents[2]
+    await asyncio.to_thread(subprocess.run, command, check=True, timeout=90, cwd=root)
+
+
+@model
 async def test_sockets_of_dead_processes_are_swept(folder: Path) -> None:
     await asyncio.to_thread(folder.mkdir)
     for pid in (dead_pid(), os.getppid()):

@@ -120,12 +120,20 @@ async def test_reasoning_is_not_part_of_the_answer(asking: Asking) -> None:
         assert (await asking(server.url)()).text == "You said: hello"
 
 
-async def test_one_connection_serves_one_request_after_the_other(asking: Asking) -> None:
-    async with ScriptedServer("instant") as server:
+@pytest.mark.parametrize("mode", ["instant", "well"])
+async def test_one_connection_serves_one_request_after_the_other(asking: Asking, mode: str) -> None:
+    async with ScriptedServer(mode, delay=0.01) as server:
         ask = asking(server.url)
-        for stream in (True, False, True, False):
+        for stream in (True, True, False, True, True):
             await ask(stream=stream)
     assert len(server.connections) == 1
+
+
+async def test_the_mark_is_the_end_even_if_the_server_does_not_end_the_reply(asking: Asking) -> None:
+    async with ScriptedServer("lingers") as server:
+        async with asyncio.timeout(5):
+            assert (await asking(server.url)()).text == "You"
+        await server.until(lambda s: s.cancelled == 1)
 
 
 async def test_a_hundred_and_fifty_requests_run_at_once(asking: Asking) -> None:

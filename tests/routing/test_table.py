@@ -250,3 +250,29 @@ def test_a_draining_actor_gets_nothing_new() -> None:
     for _ in range(4):
         ask(world)
     assert (len(first.running), len(second.running)) == (0, 4)
+
+
+def test_a_draining_actor_hands_back_what_it_has_not_begun() -> None:
+    world = World(actors=2)
+    id = ask(world)
+    first = next(actor for actor in world.actors.values() if id in actor.running)
+    del first.running[id]
+    world.table.hand_back(world.worker(first), id)
+    second = next(actor for actor in world.actors.values() if id in actor.running)
+    assert second is not first
+    world.reply(second, id)
+    assert codes(world, id) == ["ok"]
+
+
+def test_an_answer_that_died_with_its_actor_is_made_again_when_it_is_asked_for() -> None:
+    world = World(actors=1)
+    id = ask(world)
+    (actor,) = world.actors.values()
+    world.reply(actor, id)
+    world.received.clear()
+    world.restart_router()
+    world.die(actor)
+    ask(world, id=id)
+    (other,) = world.actors.values()
+    world.reply(other, id)
+    assert codes(world, id) == ["ok"]
