@@ -38,6 +38,7 @@ from fusiond.transport.sockets import MAX_MESSAGE, Dealer
 log = logging.getLogger(__name__)
 
 _LARGEST = MAX_MESSAGE - 4096
+_REPLIES = (Chunk, Reply, Failure)  # a tuple: a union would be made anew for each message
 _ALONE = 1.0  # seconds to wait for the router's welcome before being ready without it
 _AGAIN = 0.05  # seconds until a refused actor registers again: the router may not have been told of it yet
 _KEEP = 60.0  # seconds an answer is kept for an acknowledgement that does not come
@@ -197,13 +198,12 @@ class Host:
         elif isinstance(header, Refusal):
             log.warning("the router refuses us: %s", header.message)
             self.loop.call_later(_AGAIN, self._register)
-        elif isinstance(header, Chunk | Reply | Failure):
+        elif isinstance(header, _REPLIES):
             self._requests.deliver(header, body)
 
     # --- serving -----------------------------------------------------------------------------------------------------
 
     def _request(self, header: Request, body: bytes) -> None:
-        self._forget(header.acks)
         if known := self._serving.get(header.id):
             known.replay(header.offset)
             return
@@ -216,6 +216,7 @@ class Host:
             self.send(encode(HandBack(header.id)), b"")
         else:
             self._handle(serving, handler, header.repeatable)
+        self._forget(header.acks)  # after the answer: somebody waits for that
 
     def _handle(self, serving: Serving, handler: Handler, repeatable: bool) -> None:
         if not repeatable:

@@ -69,8 +69,13 @@ class Life:
         lag_ms = max(0.0, now - self._expected) * 1000
         self._seq += 1
         self.say(Beat(self._seq, lag_ms, self.in_flight(), self.progress))
-        self._expected = now + self._interval
+        self._expected = next_beat(now, self._interval)
         self._loop.call_at(self._expected, self._beat)
+
+
+def next_beat(now: float, interval: float) -> float:
+    """The next of the moments, the same for all processes, at which they beat: so the supervisor wakes once for all."""
+    return (now // interval + 1) * interval
 
 
 def write_to(log_fd: int) -> None:

@@ -50,6 +50,7 @@ PUBLIC = {
     ("store", "sessions.search"),
 }
 """What clients may ask for; besides `ping`, of every service."""
+_ENDS = (Reply, Failure)  # a tuple: `Reply | Failure` would be made anew for each message
 _REFUSALS_LOGGED = 5  # a peer that talks rubbish is logged this often, not a million times
 
 
@@ -130,7 +131,7 @@ class Router:
             self._refuse(self._actors, peer, Denied(f"process {peer.pid} is no registered actor"))
         elif isinstance(header, Chunk):
             self._table.chunk(worker, header.id, frame, body)
-        elif isinstance(header, Reply | Failure):
+        elif isinstance(header, _ENDS):
             if not self._table.terminal(worker, header.id, frame, body):
                 log.warning("%s answered a request that is not its own", worker.name)
         elif isinstance(header, Request):

@@ -27,7 +27,7 @@ import fusiond.actors.host
 import fusiond.actors.life
 import fusiond.actors.router
 import fusiond.actors.store  # noqa: F401 — preloaded: what every tree runs
-from fusiond.actors.life import MAX_DATAGRAM, commit
+from fusiond.actors.life import MAX_DATAGRAM, commit, next_beat
 from fusiond.protocol.lifeline import Beat, Blank, Commit, Drain, Fork, Ready, Warm, decode_to_process, encode
 from fusiond.runtime import linux
 from fusiond.runtime.child import live, title
@@ -82,7 +82,7 @@ class ForkServer:
         if now >= self._beat_at:
             self._seq += 1
             self._say(Beat(self._seq, (now - self._beat_at) * 1000, 0, self._forked))
-            self._beat_at = now + self._interval
+            self._beat_at = next_beat(now, self._interval)
 
     def _read(self) -> bool:
         word = self._lifeline.recv(MAX_DATAGRAM)

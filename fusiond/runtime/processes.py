@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 _STOCK = 1  # blanks kept ready
 _DELIVERY = 0.15  # seconds a fork server has to deliver a blank before one is started by exec
+_BIRTH = 1.0  # seconds instead while it starts, or still imports what the actor needs: an exec takes as long
 _RESTOCK = 0.02  # seconds after a start before the stock is filled up again
 _LAST_WORDS = 2000  # bytes at the end of a log that may tell why a process died
 
@@ -118,7 +119,11 @@ class Processes:
         self._children: dict[int, Process] = {}
         self._blanks: list[Process] = []
         self._wanted: deque[tuple[Assign, list[int]]] = deque()
+        self._cold: list[tuple[Assign, list[int]]] = []  # what waits for the fork server to import its module
+        self._importing: list[str] = []
         self._forkserver: Process | None = None
+        self._born = False  # the fork server has said something
+        self._buffer = memoryview(bytearray(MAX_DATAGRAM))
         self._asked = 0  # blanks the fork server owes us
         self._warmth = 0
         self._closing = False
@@ -136,6 +141,8 @@ class Processes:
         process = self._exec("fusiond.runtime.forkserver", args, self._log_of(name))
         os.close(self._name(process, name, generation))
         self._forkserver = process
+        self._born = False
+        self._importing = preload
         self._asked = 0
         self._warmth = 0
         self._want_blank()
@@ -143,17 +150,31 @@ class Processes:
 
     def start(self, assign: Assign, fds: list[int]) -> None:
         """Starts an actor; `on_assigned` or `on_failed` follows, once. `fds` go with the assignment."""
+        if self._forkserver is not None and f"fusiond.actors.{assign.kind}" in self._importing:
+            # forked now it would import the same at the same time, and share none of the memory that takes
+            self._cold.append((assign, fds))
+            self._loop.call_later(_BIRTH, self._thaw)
+            return
         self._wanted.append((assign, fds))
         self._supply()
 
+    def _thaw(self) -> None:
+        """What has waited for an import waits no longer."""
+        if self._cold:
+            self._wanted.extend(self._cold)
+            self._cold.clear()
+            self._supply()
+
     def forget(self, name: str) -> None:
         """Takes back a start that has not been carried out yet."""
+        self._cold = [item for item in self._cold if item[0].name != name]
         self._wanted = deque(item for item in self._wanted if item[0].name != name)
 
     def close(self) -> None:
         """Ends the spare children and makes no new ones."""
         self._closing = True
         self._wanted.clear()
+        self._cold.clear()
         for blank in self._blanks:
             os.kill(blank.pid, signal.SIGKILL)
         self._blanks.clear()
@@ -185,7 +206,8 @@ class Processes:
             self._asked += 1
             self._forkserver.say(Fork())
         if self._wanted:
-            self._loop.call_later(_DELIVERY, self._overdue, self._wanted[0][0])
+            patience = _DELIVERY if self._born else _BIRTH
+            self._loop.call_later(patience, self._overdue, self._wanted[0][0])
 
     def _overdue(self, assign: Assign) -> None:
         """The fork server has not delivered (it starts, or hangs): whoever still waits is started by exec."""
@@ -258,20 +280,29 @@ class Processes:
 
     # --- lifelines and exits -----------------------------------------------------------------------------------------
 
-    def _read(self, process: Process) -> None:
-        while process.lifeline.fileno() >= 0:
-            try:
-                word, fds, _, _ = socket.recv_fds(process.lifeline, MAX_DATAGRAM, 4)
-            except BlockingIOError:
-                return
-            except OSError:
-                word, fds = b"", []
-            if not word:  # its end; SIGCHLD tells the rest
-                self._loop.remove_reader(process.lifeline.fileno())
-                return
-            self._word(process, decode_to_supervisor(word), fds)
+    def _read(self, process: Process) -> bool:
+        """Takes one word; returns whether there was one. The loop calls again if there are more."""
+        try:
+            word, fds = self._receive(process)
+        except BlockingIOError:
+            return False
+        except OSError:
+            word, fds = b"", []
+        if not word:  # its end; SIGCHLD tells the rest
+            self._loop.remove_reader(process.lifeline.fileno())
+            return False
+        self._word(process, decode_to_supervisor(word), fds)
+        return True
+
+    def _receive(self, process: Process) -> tuple[bytes | memoryview, list[int]]:
+        """One datagram and the descriptors that came with it; only the fork server sends any."""
+        if process is self._forkserver:
+            word, fds, _, _ = socket.recv_fds(process.lifeline, MAX_DATAGRAM, 4)
+            return word, fds
+        return self._buffer[: process.lifeline.recv_into(self._buffer)], []
 
     def _word(self, process: Process, word: Any, fds: list[int]) -> None:
+        self._born = self._born or process is self._forkserver
         if isinstance(word, Blank):
             self._asked -= 1
             lifeline = socket.socket(fileno=fds[0])
@@ -281,7 +312,9 @@ class Processes:
             self._retire()
         elif isinstance(word, Warm):
             self._warmth = word.warmth
+            self._importing = []
             self._retire()
+            self._thaw()
             self._want_blank()
         else:
             if isinstance(word, Beat):
@@ -323,7 +356,8 @@ class Processes:
                 log.exception("noting the end of %s failed", process.name or "a blank")
 
     def _ended(self, process: Process, code: int, status: int) -> None:
-        self._read(process)  # its last words
+        while self._read(process):  # its last words
+            pass
         del self._children[process.pid]
         self._loop.remove_reader(process.lifeline.fileno())
         process.lifeline.close()
@@ -334,6 +368,8 @@ class Processes:
         if process is self._forkserver:
             self._forkserver = None
             self._asked = 0
+            self._importing = []
+            self._loop.call_soon(self._thaw)
         if process.name:
             self._on_exit(Exit(process, code, status))
         self._loop.call_later(_RESTOCK, self._want_blank)

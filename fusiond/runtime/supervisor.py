@@ -102,16 +102,19 @@ class Supervisor:
         if self._working:
             return
         self._working = True
+        quiet = True
         while self._queue:
             event = self._queue.popleft()
             try:
-                self._step(event)
+                quiet = self._step(event) and quiet
             except Exception:  # a fault of ours must not end the supervision of everybody else
                 log.exception("%r could not be dealt with", event)
         self._working = False
-        self._set_alarm()
+        if not quiet or self._alarm is None:
+            self._set_alarm()
 
-    def _step(self, event: events.Event) -> None:
+    def _step(self, event: events.Event) -> bool:
+        """Returns whether it was a heartbeat like any other, which only puts the next look off."""
         now = self._loop.time()
         self.state, todo = policy.step(self.state, event, now, random.random())  # noqa: S311 — jitter
         for effect in todo:
@@ -126,6 +129,7 @@ class Supervisor:
         if todo:
             self.changed.set()
             self.changed = asyncio.Event()
+        return isinstance(event, events.Beat) and not todo
 
     def _set_alarm(self) -> None:
         wake = policy.next_wake(self.state)
@@ -294,9 +298,8 @@ class Supervisor:
                 "" if exit.normal or exit.by_signal else process.last_words(),
             )
         )
-        if (
-            name != tree.ROUTER
-        ):  # after the replacement has its orders: who is to blame takes a while to find out
+        # only now that the replacement has its orders: who is to blame takes a while to find out
+        if name != tree.ROUTER:
             self._tell_router(Gone(name, generation, self._blamed(exit, by_hand)))
 
     def _blamed(self, exit: Exit, by_hand: bool) -> bool:

@@ -32,18 +32,39 @@ from fusiond.transport.sockets import MAX_MESSAGE, Dealer
 
 _ACK_DELAY = 0.02  # seconds an acknowledgement waits for a request to ride on
 _LOOK = 0.25  # seconds between looks for what is overdue
+_ENDS = (Reply, Failure)  # a tuple: `Reply | Failure` would be made anew for each message
 _GRACE = 2.0  # seconds beyond the deadline in which the other side should say so itself
 
 
 class Pending:
     """A request on its way, and the stream of its reply: iterate over the chunks, then take `result`."""
 
-    def __init__(self, requests: Requests, header: Request, body: bytes, timeout: float | None) -> None:
+    __slots__ = (
+        "_chunks",
+        "_end",
+        "_loop",
+        "_received",
+        "_requests",
+        "_waiter",
+        "attempt",
+        "body",
+        "due",
+        "header",
+    )
+
+    def __init__(
+        self,
+        requests: Requests,
+        header: Request,
+        body: bytes,
+        timeout: float | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self._requests = requests
         self.header = header
         self.body = body
         self.attempt = 1
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self.due = None if timeout is None else self._loop.time() + timeout
         self._chunks: deque[bytes] = deque()
         self._received = 0
@@ -113,9 +134,10 @@ class Pending:
         """The terminal reply's body; raises the error it carries."""
         while self._end is None:
             await self._wait()
-        if isinstance(self._end, FusionError):
-            raise self._end
-        return self._end
+        end = self._end
+        if isinstance(end, bytes):
+            return end
+        raise end
 
 
 class Requests:
@@ -139,7 +161,7 @@ class Requests:
         if len(body) > MAX_MESSAGE - 4096:
             raise BadRequest(f"the request has {len(body):,} bytes, at most {MAX_MESSAGE:,} fit")
         header = Request(id=id or new_id(), service=service, verb=verb, repeatable=repeatable)
-        pending = Pending(self, header, body, timeout)
+        pending = Pending(self, header, body, timeout, self._loop)
         self._pending[header.id] = pending
         if timeout is not None and self._watch is None:
             self._watch = self._loop.call_later(_LOOK, self._overdue)
@@ -172,7 +194,7 @@ class Requests:
         if isinstance(header, Chunk):
             if pending := self._pending.get(header.id):
                 pending.chunk(header.offset, body)
-        elif isinstance(header, Reply | Failure):
+        elif isinstance(header, _ENDS):
             pending = self._pending.get(header.id)
             if pending is None or pending.end(header, body):
                 self._pending.pop(header.id, None)

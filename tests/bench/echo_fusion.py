@@ -1,17 +1,18 @@
-"""Client → router → actor → client, through a running daemon, as `fusionctl` does it."""
+"""Client → router → actor → client, through a running daemon; the client on the loop of Fusion's own processes."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
+from fusiond.transport.loops import DirectLoop
 from fusiond.transport.requester import Requester
 from tests.bench.echo import BODY, WINDOW
 
 
 class FusionEcho:
     def __init__(self, endpoint: str) -> None:
-        self._runner = asyncio.Runner()
+        self._runner = asyncio.Runner(loop_factory=DirectLoop)
         self._requester = self._runner.run(self._open(endpoint))
 
     async def _open(self, endpoint: str) -> Requester:

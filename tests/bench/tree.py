@@ -21,6 +21,7 @@ import zmq
 from fusiond import paths
 from fusiond.protocol.control import ActorHealth, Event, Health
 from fusiond.protocol.envelope import Failure, Request, encode, pack, to_client, unpack
+from fusiond.runtime import linux
 
 REMOTE = """\
 model = "elsewhere/nothing"
@@ -87,9 +88,14 @@ class Tree:
         self._log = self.home / "daemon.log"
 
     def __enter__(self) -> Self:
+        us = os.getpid()
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "fusiond"], env=self.env, stdout=log, stderr=subprocess.STDOUT
+                [sys.executable, "-m", "fusiond"],
+                env=self.env,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=lambda: linux.die_with(us),  # and with the daemon all of its tree
             )
         try:
             self._await_start()
