@@ -23,7 +23,7 @@ import zmq
 
 from fusiond.actors.life import MAX_DATAGRAM, write_to
 from fusiond.errors import FusionError
-from fusiond.protocol.lifeline import Assign, StartFailed, decode_to_process, encode
+from fusiond.protocol.lifeline import Assign, Drain, StartFailed, decode_to_process, encode
 from fusiond.runtime import linux
 from fusiond.transport.loops import DirectLoop
 from fusiond.transport.sockets import Dealer
@@ -44,6 +44,8 @@ def live(lifeline: socket.socket, supervisor: int, endpoint: str) -> NoReturn:
     if not word:
         os._exit(0)
     assign = decode_to_process(word)
+    if isinstance(assign, Drain):
+        os._exit(0)  # dismissed before it was told what to be
     assert isinstance(assign, Assign)
     become(assign, lifeline, fds, loop, dealer)
 

@@ -58,9 +58,18 @@ def events(tree: Tree, kind: str) -> list[dict[str, Any]]:
     return [event for event in lines if event["kind"] == kind]
 
 
+def recorded(tree: Tree, kind: str) -> list[str]:
+    """The same without asking a command for it, for what must go fast."""
+    lines = (tree.home / "state" / "events.jsonl").read_text().splitlines()
+    return [line for line in lines if f'"kind":"{kind}"' in line]
+
+
+def supervisor(tree: Tree) -> int:
+    return int((tree.home / "run" / "fusiond.lock").read_text())
+
+
 def hang_up(tree: Tree) -> None:
-    assert tree.supervisor is not None
-    os.kill(tree.supervisor, signal.SIGHUP)
+    os.kill(supervisor(tree), signal.SIGHUP)
 
 
 # --- only what changed ---------------------------------------------------------------------------------------
@@ -117,6 +126,21 @@ def test_more_replicas_begin_and_fewer_end(running: Tree) -> None:
     assert "agent.1" in running.ok("reload")
     assert "agent.1" not in {actor["name"] for actor in running.json("health")["actors"]}
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_an_actor_that_is_dismissed_before_it_exists_is_gone_too(running: Tree) -> None:
+    forkserver = running.actor("forkserver")
+    for pid in (*forkserver["children"], forkserver["pid"]):
+        os.kill(pid, signal.SIGSTOP)  # a new actor has to wait for its process
+    for text in (f"{LAB}[actors.agent]\nreplicas = 2\n", LAB):
+        reloads = len(recorded(running, "reloaded"))
+        running.configure(text)
+        os.kill(supervisor(running), signal.SIGHUP)
+        eventually(lambda before=reloads: len(recorded(running, "reloaded")) > before)  # type: ignore[misc]
+    assert running.ok("reload") in ("reloaded, nothing changed\n", "reloaded, replaced: agent.1\n")
+    assert "agent.1" not in {actor["name"] for actor in running.json("health")["actors"]}
+    assert "Traceback" not in running.daemon_log()
+    eventually(lambda: running.actor("forkserver")["pid"] not in (None, forkserver["pid"]))
 
 
 # --- a bad file ------------------------------------------------------------------------------------------------
@@ -183,7 +207,8 @@ class Chat:
 
     def __init__(self, tree: Tree, model: GatedModel) -> None:
         model.gate.clear()
-        tree.start()
+        if tree.supervisor is None:
+            tree.start()
         self._process = tree.popen("chat", "hello there", "--json")
         eventually(lambda: model.asked)
         self._model = model
@@ -213,13 +238,15 @@ def test_a_change_that_does_not_concern_a_chat_does_not_disturb_it(
 
 
 ANOTHER_KEY = 'api_key_file = "key"\n'
+PATIENT = "[supervisor]\nshutdown_grace_s = 60\n"
 
 
 def test_an_actor_finishes_what_it_has_before_it_is_replaced(tree: Tree, model: GatedModel) -> None:
+    tree.configure(model.configuration + PATIENT)
     chat = Chat(tree, model)
     before = tree.actor("llm.0")["pid"]
     (tree.home / "key").write_text("abc")
-    tree.configure(model.configuration + ANOTHER_KEY)
+    tree.configure(model.configuration + ANOTHER_KEY + PATIENT)
     reload = tree.popen("reload")
     eventually(lambda: tree.actor("llm.0")["state"] == "draining")
     assert reload.poll() is None
@@ -239,3 +266,22 @@ def test_past_its_grace_it_is_replaced_and_the_answer_is_whole_all_the_same(
     assert tree.ok("reload") == "reloaded, replaced: llm.0\n"
     assert model.left.wait(10)
     assert chat.end() == 2
+
+
+def test_what_is_asked_while_the_router_too_is_replaced_waits_for_the_next_actor(
+    tree: Tree, model: GatedModel
+) -> None:
+    tree.configure(model.configuration + PATIENT)
+    first = Chat(tree, model)
+    (tree.home / "key").write_text("abc")
+    tree.configure(f"{model.configuration}{ANOTHER_KEY}{PATIENT}[router]\nqueue_size = 7\n")
+    router = tree.actor("router")["pid"]
+    reload = tree.popen("reload")
+    eventually(lambda: tree.actor("router")["pid"] not in (None, router))
+    eventually(lambda: tree.actor("router")["state"] == "ready")
+    assert tree.actor("llm.0")["state"] == "draining"
+    second = Chat(tree, model)
+    eventually(lambda: tree.actor("agent.0")["in_flight"] == 2)
+    assert first.end() == 1
+    assert second.end() == 1
+    assert reload.communicate(timeout=30)[0] == "reloaded, replaced: router, llm.0\n"
