@@ -22,7 +22,8 @@ _SCRIPTS = ("recovery", "model", "roundtrip", "startup", "idle")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0 if every target was met, else 1."""
     options = _parse(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every daemon and peer is ended
+    # so that every daemon and peer is ended too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     found = machine.facts()
     if not options.json:
         print(machine.markdown(found), flush=True)

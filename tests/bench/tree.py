@@ -88,16 +88,8 @@ class Tree:
         self._log = self.home / "daemon.log"
 
     def __enter__(self) -> Self:
-        us = os.getpid()
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "fusiond"],
-                env=self.env,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                preexec_fn=lambda: linux.die_with(us),  # and with the daemon all of its tree
-            )
         try:
+            self.process = self._start()
             self._await_start()
         except BaseException:
             self.end()
@@ -108,6 +100,17 @@ class Tree:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        us = os.getpid()
+        with self._log.open("w") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "fusiond"],
+                env=self.env,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=lambda: linux.die_with(us),  # and with the daemon all of its tree
+            )
 
     def _await_start(self) -> None:
         """The connection is made again until somebody listens; meanwhile the process must not have ended."""
@@ -140,7 +143,16 @@ class Tree:
         return [top, *top.children(recursive=True)]
 
     def end(self) -> None:
-        """Ends the daemon, waits for all of it, and removes its home."""
+        """Ends the daemon, waits for all of it, and removes its home. Raises RuntimeError if anything was left."""
+        alive = self._stop() if hasattr(self, "process") else []
+        if hasattr(self, "control"):
+            self.control.close()
+        shutil.rmtree(self.home, ignore_errors=True)
+        if alive:
+            raise RuntimeError(f"the daemon left processes behind: {alive}")
+
+    def _stop(self) -> list[psutil.Process]:
+        """Returns what outlived the daemon; it is killed."""
         try:
             everyone = self.processes() if self.process.poll() is None else []
         except psutil.NoSuchProcess:
@@ -155,11 +167,7 @@ class Tree:
         alive = [process for process in left if _lives(process)]
         for process in alive:
             process.kill()
-        if hasattr(self, "control"):
-            self.control.close()
-        shutil.rmtree(self.home, ignore_errors=True)
-        if alive:
-            raise RuntimeError(f"the daemon left processes behind: {alive}")
+        return alive
 
 
 def _lives(process: psutil.Process) -> bool:
