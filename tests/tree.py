@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -121,6 +124,23 @@ class Tree:
             return any(str(Path(fd).readlink()).startswith(home) for fd in written_to)
         except (psutil.Error, OSError):
             return False
+
+
+@contextmanager
+def running(config: str) -> Iterator[Tree]:
+    """A daemon for many tests, with this configuration; nothing may be left of it."""
+    folder = Path(tempfile.mkdtemp(prefix="fu"))
+    home = folder / "a home"
+    home.mkdir(mode=0o700)
+    tree = Tree(home)
+    try:
+        tree.configure(config)
+        tree.start()
+        yield tree
+    finally:
+        left = tree.remove()
+        shutil.rmtree(folder)
+    assert not left, f"left behind: {left}"
 
 
 def eventually(look: Callable[[], T], within: float = 15.0) -> T:

@@ -238,7 +238,6 @@ class Requester:
         codec: Codec = to_client,
     ) -> None:
         self._codec = codec
-        self._first = asyncio.Event()
         self._dealer = Dealer(endpoint, context)
         self._requests = Requests(self._dealer.send)
         self._dealer.attend(self._deliver, self._connected)
@@ -247,14 +246,6 @@ class Requester:
     def connected(self) -> bool:
         """A connection stands, its handshake done."""
         return self._dealer.connected
-
-    async def wait_connected(self, timeout: float | None = None) -> bool:
-        """Waits for the first connection; returns whether it came within `timeout` seconds."""
-        try:
-            await asyncio.wait_for(self._first.wait(), timeout)
-        except TimeoutError:
-            return False
-        return True
 
     async def request(
         self,
@@ -292,7 +283,6 @@ class Requester:
         self._dealer.close(linger_ms=100)
 
     def _connected(self) -> None:
-        self._first.set()
         self._requests.resend()
 
     def _deliver(self, header: bytes, body: bytes) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 
 from tests.fusionctl.gated_model import GatedModel
 from tests.tree import Tree, eventually
+from tests.tree import running as a_daemon
 
 LAB = 'model = "lab/echo"\n[providers.lab]\nbase_url = "http://127.0.0.1:9/v1"\n'
 
@@ -22,16 +21,8 @@ LAB = 'model = "lab/echo"\n[providers.lab]\nbase_url = "http://127.0.0.1:9/v1"\n
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Tree]:
     """One daemon for the tests in which nothing but its configuration changes."""
-    folder = Path(tempfile.mkdtemp(prefix="fu"))
-    home = folder / "a home"
-    home.mkdir(mode=0o700)
-    tree = Tree(home)
-    tree.configure(LAB)
-    tree.start()
-    yield tree
-    left = tree.remove()
-    shutil.rmtree(folder)
-    assert not left, f"left behind: {left}"
+    with a_daemon(LAB) as tree:
+        yield tree
 
 
 @pytest.fixture

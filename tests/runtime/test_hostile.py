@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -30,6 +27,7 @@ from fusiond.protocol.lifeline import Beat
 from fusiond.protocol.lifeline import encode as encode_word
 from tests.runtime.test_recovery import CONFIG
 from tests.tree import Tree
+from tests.tree import running as a_daemon
 
 SOCKETS = ["router", "supervisor"]
 GARBAGE = [
@@ -50,18 +48,10 @@ GARBAGE = [
 @pytest.fixture(scope="module")
 def tree() -> Iterator[Tree]:
     """One daemon for all tests of this file: nothing here may hurt it."""
-    folder = Path(tempfile.mkdtemp(prefix="fu"))
-    home = folder / "a home"
-    home.mkdir(mode=0o700)
-    tree = Tree(home)
-    tree.configure(CONFIG)
-    tree.start()
-    before = pids(tree)
-    yield tree
-    assert pids(tree) == before, "something died of it"
-    left = tree.remove()
-    shutil.rmtree(folder)
-    assert not left
+    with a_daemon(CONFIG) as tree:
+        before = pids(tree)
+        yield tree
+        assert pids(tree) == before, "something died of it"
 
 
 def pids(tree: Tree) -> dict[str, int]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
 from tests.tree import Tree, eventually
+from tests.tree import running as a_daemon
 
 ACTORS = ["router", "store", "llm.0", "agent.0", "forkserver"]
 TIMEOUT_MS = 500
@@ -34,16 +32,8 @@ SLACK_MS = 1500
 @pytest.fixture(scope="module")
 def tree() -> Iterator[Tree]:
     """One daemon for all tests of this file."""
-    folder = Path(tempfile.mkdtemp(prefix="fu"))
-    home = folder / "a home"
-    home.mkdir(mode=0o700)
-    tree = Tree(home)
-    tree.configure(CONFIG)
-    tree.start()
-    yield tree
-    left = tree.remove()
-    shutil.rmtree(folder)
-    assert not left, f"left behind: {left}"
+    with a_daemon(CONFIG) as tree:
+        yield tree
 
 
 def replaced(tree: Tree, name: str, old_pid: int) -> dict[str, Any]:
