@@ -13,12 +13,16 @@ from fusiond.protocol.control import Fault, Requests
 
 
 class Peer(msgspec.Struct, frozen=True, array_like=True):
-    """A live actor, as the router must know it. `service`: what it serves, "" for none."""
+    """A live actor, as the router must know it. `service`: what it serves, "" for none.
+
+    `ready`: it has served before, so it may hold requests; one that is starting holds none.
+    """
 
     name: str
     generation: int
     pid: int
     service: str
+    ready: bool = False
 
 
 # --- from the supervisor ---------------------------------------------------------------------------------------------

@@ -8,3 +8,9 @@
 - `sse`, `client`, `refusals`, `answer`, `retrying`: server-sent events; the HTTP client; what refusals and broken
   connections mean; an answer as it grows, and its limits of time; when to ask again
 """
+
+import sys
+
+# httpx brings a command line of its own along, and with it rich and pygments where they are installed: 5 MB and 40 ms
+# for every process that asks a model. It does without, as it does where they are missing.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from fusiond.protocol.chat import Completion, CompletionChunk, CompletionRequest
 
 Emit = Callable[[CompletionChunk], None]
 """Takes the next piece of a streamed answer."""
+
+Loading = Callable[[], AbstractAsyncContextManager[None]]
+"""Surrounds a load, which blocks the loop for a second or so: it holds the interpreter lock."""
 
 
 class Provider(Protocol):

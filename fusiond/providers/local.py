@@ -20,8 +20,8 @@ import asyncio
 import importlib
 import itertools
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -54,9 +54,6 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "max_tokens": 1024,
     }  # asked for a long story it never ends
 }
-
-Loading = Callable[[], AbstractAsyncContextManager[None]]
-"""Surrounds a load, which blocks the loop for a second or so: it holds the interpreter lock."""
 
 
 def _llama() -> ModuleType | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fusiond import models
 from fusiond.config.naming import nearest
 from fusiond.errors import ConfigError, FusionError, UnknownModel
-from fusiond.providers.base import Provider
-from fusiond.providers.local import Loading, LocalModel
+from fusiond.providers.base import Loading, Provider
 from fusiond.providers.openai import OpenAI
 from fusiond.providers.settings import LlmConfig, ProviderConfig
+
+if TYPE_CHECKING:
+    from fusiond.providers.local import LocalModel
 
 LOCAL = "local"
 
@@ -61,10 +64,12 @@ class Providers:
             if name not in self._local:
                 file = models.locate(Path(self._config.models_dir), name)
                 folder = Path(self._config.run_dir) / "llm"
-                model = LocalModel(
-                    name, file, folder, limits=self._config.limits, retries=self._config.retries
-                )
                 async with self._loading():
+                    from fusiond.providers.local import LocalModel  # llama.cpp: 7 MB, for those who use it
+
+                    model = LocalModel(
+                        name, file, folder, limits=self._config.limits, retries=self._config.retries
+                    )
                     model.load()
                 self._local[name] = model
         return self._local[name]

@@ -29,19 +29,23 @@ class Worker:
         "held",
         "key",
         "name",
+        "older",
         "pid",
+        "ready",
         "registered",
         "service",
         "unconfirmed",
     )
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, older: bool = False) -> None:
         self.name = peer.name
         self.generation = peer.generation
         self.key = key_of(peer.name, peer.generation)
         self.pid = peer.pid
         self.address = b""
         self.service = peer.service
+        self.older = older  # than this router: it may hold requests of the one before
+        self.ready = peer.ready
         self.registered = False
         self.draining = False
         self.held: set[bytes] = set()  # ids sent to it and not ended

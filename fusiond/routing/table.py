@@ -10,8 +10,8 @@ The life of a request here:
   been passed on; after a chunk the asker, who holds the text so far, is told `interrupted` and continues it; what may
   not run twice is answered `outcome_unknown`. A request whose work has ended three processes is `poison_request`.
 - The same id again is the same request: whoever holds it sends what is missing. So askers repeat freely.
-- After a restart of the router nothing is dispatched until every live actor has registered again with what it holds,
-  or died, or `patience` has passed; after that only what may run twice, until all are here.
+- After a restart of the router nothing is dispatched until every actor that served before has registered again with
+  what it holds, or died, or `patience` has passed; after that only what may run twice, until all are here.
 - Every request gets exactly one terminal reply from this table; `send` is called with it once (and again only if the
   asker asks again).
 """
@@ -79,14 +79,14 @@ class Table:
 
     @property
     def settled(self) -> bool:
-        """Every live actor is here, or patience is over: requests are dispatched."""
+        """Every actor that served is here again, or patience is over: requests are dispatched."""
         return self._open
 
     def announce(self, peers: Iterable[Peer], whole: bool = False) -> None:
         """These actors live; they may register. `whole`: there are no others."""
         self._known = self._known or whole
         for peer in peers:
-            self.workers.setdefault(key_of(peer.name, peer.generation), Worker(peer))
+            self.workers.setdefault(key_of(peer.name, peer.generation), Worker(peer, older=whole))
 
     def register(self, worker: Worker, address: bytes, holds: Iterable[Held], now: float) -> None:
         """An actor is here (again), with the requests it holds."""
@@ -298,7 +298,11 @@ class Table:
 
     def settle(self, now: float) -> None:
         """Begins to dispatch as soon as nobody is missing."""
-        if not self._open and self._known and all(worker.registered for worker in self.workers.values()):
+        if (
+            not self._open
+            and self._known
+            and all(worker.registered or not worker.ready for worker in self.workers.values())
+        ):
             self._patient_until = now
             self.tick(now)
 
@@ -336,12 +340,19 @@ class Table:
             if worker.service != header.service:
                 continue
             if not worker.registered:
-                if not header.repeatable:
+                if worker.older and not header.repeatable:
                     return None  # it may hold this very request
                 continue
             if not worker.draining and (best is None or len(worker.held) < len(best.held)):
                 best = worker
         return best if best is not None and len(best.held) < WINDOW else None
+
+    def _missing(self, service: str) -> bool:
+        """Whether somebody who may hold requests of the router before us is not here yet."""
+        return any(
+            worker.older and not worker.registered and worker.service == service
+            for worker in self.workers.values()
+        )
 
     def _dispatch(self, id: bytes, entry: Entry, worker: Worker) -> None:
         entry.worker = worker
@@ -374,6 +385,7 @@ class Table:
     def _pull(self, service: str) -> None:
         """Dispatches what waits, as far as there is room."""
         waiting = self._waiting.get(service)
+        aside: list[bytes] = []  # what may run once only waits for those who may hold it; others pass by
         while waiting:
             id = waiting[0]
             entry = self.entries.get(id)
@@ -381,10 +393,15 @@ class Table:
                 waiting.popleft()
                 continue
             worker = self._choose(entry.header)
-            if worker is None:
-                return
+            if worker is None and (entry.header.repeatable or not self._missing(service)):
+                break
             waiting.popleft()
-            self._dispatch(id, entry, worker)
+            if worker is None:
+                aside.append(id)
+            else:
+                self._dispatch(id, entry, worker)
+        if waiting is not None:
+            waiting.extendleft(reversed(aside))
 
     def _unqueue(self, id: bytes, entry: Entry) -> None:
         if entry.header is not None and id in (waiting := self._waiting[entry.header.service]):

@@ -56,6 +56,7 @@ class Process:
         self.generation = 0
         self.service = ""  # what it serves once it is no standby
         self.standby = False
+        self.ready = False  # it has said so in this life
         self.log: Path | None = None
         self.log_start = 0
         self.beat: Beat | None = None

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
 from fusiond.protocol.lifeline import (
     Aftermath,
     Announce,
@@ -173,7 +175,8 @@ class Supervisor:
         interval = int(part.spec.heartbeat_interval_s * 1000)
         try:
             if part.spec.kind == "forkserver":
-                self._assigned(self.processes.start_forkserver(name, generation, interval, tree.PRELOAD))
+                preload = msgspec.msgpack.decode(part.config)["preload"]
+                self._assigned(self.processes.start_forkserver(name, generation, interval, preload))
                 return
             assign = Assign(
                 name=name,
@@ -264,6 +267,7 @@ class Supervisor:
         if isinstance(word, Beat):
             self.feed(events.Beat(name, generation))
         elif isinstance(word, Ready):
+            process.ready = True
             for recovery in self._recoveries(name):
                 recovery.mark_ready()
             self.feed(events.Ready(name, generation))
@@ -351,7 +355,7 @@ class Supervisor:
 
 
 def _peer(process: Process) -> Peer:
-    return Peer(process.name, process.generation, process.pid, process.service)
+    return Peer(process.name, process.generation, process.pid, process.service, process.ready)
 
 
 def wall_clock(monotonic: float) -> float:

@@ -47,7 +47,7 @@ def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Pa
         },
         "agent": {},
     }
-    found = {FORKSERVER: _part(config, FORKSERVER, "forkserver", "", {})}
+    found = {FORKSERVER: _part(config, FORKSERVER, "forkserver", "", {"preload": _preload(config)})}
     found[ROUTER] = _part(
         config,
         ROUTER,
@@ -83,8 +83,9 @@ def _is_local(config: Config) -> bool:
     return config.model.startswith(f"{LOCAL}/")
 
 
-PRELOAD = ["fusiond.actors.llm"]
-"""What the fork server imports when it has nothing else to do."""
+def _preload(config: Config) -> list[str]:
+    """What the fork server imports when it has nothing else to do."""
+    return ["fusiond.actors.llm", *(["fusiond.providers.local"] if _is_local(config) else [])]
 
 
 def _part(

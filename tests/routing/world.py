@@ -34,7 +34,7 @@ class FakeActor:
 
     @property
     def peer(self) -> Peer:
-        return Peer(self.name, self.generation, self.generation + 1000, SERVICE)
+        return Peer(self.name, self.generation, self.generation + 1000, SERVICE, ready=True)
 
     @property
     def holds(self) -> list[Held]:
