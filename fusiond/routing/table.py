@@ -239,9 +239,10 @@ class Table:
     def chunk(self, worker: Worker, id: bytes, frame: bytes, body: bytes) -> None:
         """A piece of a stream: passed on as it came."""
         entry = self.entries.get(id)
-        if entry is None or entry.worker is not worker or entry.phase is Phase.ANSWERED:
+        if entry is None or entry.worker is not worker:
             return
-        entry.phase = Phase.RUNNING
+        if entry.phase is not Phase.ANSWERED:  # else its asker has missed it and asked again
+            entry.phase = Phase.RUNNING
         if entry.route is not None:
             entry.chunked = True
             self._send(entry.route, frame, body)

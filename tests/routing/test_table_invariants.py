@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
@@ -22,11 +23,17 @@ class Routing(RuleBasedStateMachine):
         self.world = World(actors=2, queue_size=3)
         self.open: dict[bytes, tuple[Route, Request]] = {}
         self.ends: dict[bytes, list[str]] = {}
+        self.chunks: dict[bytes, int] = {}  # those that each asker has, in order and without a gap
         self.repeatable: dict[bytes, bool] = {}
         self.vanished: set[Route] = set()
 
     def _route(self, number: int) -> Route:
         return (False, b"asker%d" % number)
+
+    def _ask(self, id: bytes) -> None:
+        route, header = self.open[id]
+        again = msgspec.structs.replace(header, offset=self.chunks[id])
+        self.world.table.request(route, again, b"body", self.world.now)
 
     def _read(self) -> None:
         """Every asker takes what has come and acknowledges what is over."""
@@ -35,7 +42,10 @@ class Routing(RuleBasedStateMachine):
             self.world.received[route] = []
             for header in headers:
                 if isinstance(header, Chunk):
+                    self.chunks[header.id] += header.offset == self.chunks[header.id]
                     continue
+                if isinstance(header, Reply) and header.chunks > self.chunks[header.id]:
+                    continue  # no end yet: what is missing comes when it is asked again
                 if route not in self.vanished and header.id in self.open:
                     del self.open[header.id]
                     code = "ok" if isinstance(header, Reply) else header.code
@@ -54,6 +64,7 @@ class Routing(RuleBasedStateMachine):
         self.vanished.discard(route)
         header = Request(new_id(), SERVICE, "complete", timeout_ms, repeatable)
         self.open[header.id] = (route, header)
+        self.chunks[header.id] = 0
         self.repeatable[header.id] = repeatable
         self.world.table.request(route, header, b"body", self.world.now)
         self._read()
@@ -62,8 +73,7 @@ class Routing(RuleBasedStateMachine):
     @rule(id=ids)
     def ask_again(self, id: bytes) -> None:
         if id in self.open:
-            route, header = self.open[id]
-            self.world.table.request(route, header, b"body", self.world.now)
+            self._ask(id)
             self._read()
 
     @rule(id=consumes(ids))
@@ -94,11 +104,20 @@ class Routing(RuleBasedStateMachine):
         self.world.die(actor, blame=blame)
         self._read()
 
-    @rule()
-    def the_router_restarts(self) -> None:
-        self.world.restart_router()
-        for route, header in list(self.open.values()):
-            self.world.table.request(route, header, b"body", self.world.now)
+    @rule(meanwhile=st.lists(st.sampled_from(["chunk", "reply"]), max_size=3), askers_first=st.booleans())
+    def the_router_restarts(self, meanwhile: list[str], askers_first: bool) -> None:
+        """Askers and actors come back in any order; what actors have said `meanwhile` is lost."""
+        for what in meanwhile:
+            for actor in self.world.actors.values():
+                for id in list(actor.running):
+                    getattr(self.world, what)(actor, id, lost=True)
+        self.world.begin_router()
+        if not askers_first:
+            self.world.register_all()
+        for id in list(self.open):
+            self._ask(id)
+        if askers_first:
+            self.world.register_all()
         self._read()
 
     @rule(seconds=st.sampled_from([0.05, 0.3, 1.5]))

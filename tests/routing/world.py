@@ -30,7 +30,7 @@ class FakeActor:
         self.generation = generation
         self.key = key_of(name, generation)
         self.running: dict[bytes, int] = {}  # id → chunks made
-        self.kept: dict[bytes, bytes] = {}  # id → the terminal reply's frame
+        self.kept: dict[bytes, Reply | Failure] = {}  # id → the terminal reply
 
     @property
     def peer(self) -> Peer:
@@ -52,7 +52,7 @@ class World:
         self.executions: dict[bytes, int] = {}
         self.stuck: list[tuple[str, int]] = []
         self.generation = 0
-        self.mail: list[tuple[FakeActor, bytes, bytes]] = []
+        self.mail: list[tuple[FakeActor, Chunk | Reply | Failure]] = []
         self.table = self._table()
         self.table.announce([], whole=True)
         self.table.settle(self.now)
@@ -86,22 +86,32 @@ class World:
         self.table.gone(actor.name, actor.generation, self.now, blame=blame)
         self.spawn(actor.name)
 
-    def chunk(self, actor: FakeActor, id: bytes) -> None:
+    def chunk(self, actor: FakeActor, id: bytes, *, lost: bool = False) -> None:
+        """`lost`: while there is no router."""
         number = actor.running[id]
         actor.running[id] += 1
-        self.table.chunk(self.worker(actor), id, encode(Chunk(id, number)), b"piece")
+        if not lost:
+            self.table.chunk(self.worker(actor), id, encode(Chunk(id, number)), b"piece")
 
-    def reply(self, actor: FakeActor, id: bytes) -> None:
-        chunks = actor.running.pop(id)
-        actor.kept[id] = encode(Reply(id, 1, chunks))
-        self.table.terminal(self.worker(actor), id, actor.kept[id], b"done")
+    def reply(self, actor: FakeActor, id: bytes, *, lost: bool = False) -> None:
+        actor.kept[id] = Reply(id, 1, actor.running.pop(id))
+        if not lost:
+            self.table.terminal(self.worker(actor), id, encode(actor.kept[id]), b"done")
 
     # --- the router --------------------------------------------------------------------------------------------------
 
     def restart_router(self) -> None:
         """A new table: told who lives, it hears from each what it holds."""
+        self.begin_router()
+        self.register_all()
+
+    def begin_router(self) -> None:
+        """A new table that has been told who lives."""
+        self.mail.clear()
         self.table = self._table()
         self.table.announce([actor.peer for actor in self.actors.values()], whole=True)
+
+    def register_all(self) -> None:
         for actor in list(self.actors.values()):
             self.table.register(self.worker(actor), actor.key, actor.holds, self.now)
 
@@ -132,8 +142,14 @@ class World:
         for id in header.acks:
             actor.kept.pop(id, None)
         if header.id in actor.kept:
-            self.later(actor, header.id, actor.kept[header.id])
-        elif header.id not in actor.running:
+            end = actor.kept[header.id]
+            for number in range(header.offset, end.chunks if isinstance(end, Reply) else 0):
+                self.mail.append((actor, Chunk(header.id, number)))
+            self.mail.append((actor, end))
+        elif header.id in actor.running:
+            for number in range(header.offset, actor.running[header.id]):
+                self.mail.append((actor, Chunk(header.id, number)))
+        else:
             actor.running[header.id] = 0
             self.executions[header.id] = self.executions.get(header.id, 0) + 1
             if not header.repeatable:
@@ -142,16 +158,16 @@ class World:
     def _confirm(self, actor: FakeActor, id: bytes) -> None:
         """As the host does: a cancel is confirmed at once."""
         actor.running.pop(id, None)
-        actor.kept[id] = encode(Failure(id, "cancelled", "cancelled"))
-        self.later(actor, id, actor.kept[id])
-
-    def later(self, actor: FakeActor, id: bytes, frame: bytes) -> None:
-        """What an actor answers arrives after the table has finished what it was at."""
-        self.mail.append((actor, id, frame))
+        actor.kept[id] = Failure(id, "cancelled", "cancelled")
+        self.mail.append((actor, actor.kept[id]))
 
     def deliver(self) -> None:
-        """Hands over what actors have answered."""
+        """Hands over what actors have answered: it arrives after the table has finished what it was at."""
         mail, self.mail = self.mail, []
-        for actor, id, frame in mail:
-            if actor.key in self.actors:
-                self.table.terminal(self.worker(actor), id, frame, b"done")
+        for actor, header in mail:
+            if actor.key not in self.actors:
+                continue
+            if isinstance(header, Chunk):
+                self.table.chunk(self.worker(actor), header.id, encode(header), b"piece")
+            else:
+                self.table.terminal(self.worker(actor), header.id, encode(header), b"done")
