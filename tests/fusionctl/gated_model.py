@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import select
 import threading
+import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -13,14 +14,18 @@ from typing import Any
 class GatedModel:
     """Answers `You said: <the last message>`, or what `answers` holds next, a word at a time.
 
-    While `gate` is closed (cleared) a stream stops after its second word. `asked`: the bodies of the requests.
-    `left`: a client went away while its stream waited. A message "refuse me" is answered by status 401.
+    While `gate` is closed (cleared) a stream stops after its second word, or after as many as `close_gate` was told;
+    `waiting`: one does. `asked`: the bodies of the requests. `left`: a client went away while its stream waited.
+    `pace`: seconds between two words. A message "refuse me" is answered by status 401.
     """
 
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.gate.set()
         self.left = threading.Event()
+        self.waiting = threading.Event()
+        self.pace = 0.0
+        self._stop_after = 2
         self.asked: list[dict[str, Any]] = []
         self.answers: list[str] = []
         model = self
@@ -42,6 +47,12 @@ class GatedModel:
         url = f"http://127.0.0.1:{self._server.server_port}/v1"
         return f'model = "test/echo"\n[providers.test]\nkind = "openai"\nbase_url = "{url}"\n'
 
+    def close_gate(self, after: int) -> None:
+        """Streams stop after that many words until `gate` is set."""
+        self._stop_after = after
+        self.waiting.clear()
+        self.gate.clear()
+
     def close(self) -> None:
         self.gate.set()
         self._server.shutdown()
@@ -61,9 +72,10 @@ class GatedModel:
     def _stream(self, request: BaseHTTPRequestHandler, text: str) -> None:
         with suppress(OSError):  # the client has gone away while we wrote
             for number, word in enumerate(text.split(" ")):
-                if number == 2 and not self._opened(request):
+                if number == self._stop_after and not self._opened(request):
                     self.left.set()
                     return
+                time.sleep(self.pace)
                 self._send(request, {"delta": {"content": word if number == 0 else f" {word}"}})
             end = {"delta": {}, "finish_reason": "stop"}
             self._send(request, end, {"prompt_tokens": 7, "completion_tokens": 5})
@@ -71,6 +83,7 @@ class GatedModel:
 
     def _opened(self, request: BaseHTTPRequestHandler) -> bool:
         """Waits for the gate; returns False if the client goes away first."""
+        self.waiting.set()
         while not self.gate.wait(0.02):
             if select.select([request.connection], [], [], 0)[0]:
                 return False
