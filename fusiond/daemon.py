@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -30,6 +31,7 @@ from fusiond.transport.sockets import listen
 log = logging.getLogger(__name__)
 
 _SECRETS_FD = "FUSION_SECRETS_FD"
+_SECRET = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
 
 
 def main(home: str | None) -> int:
@@ -58,9 +60,11 @@ def main(home: str | None) -> int:
 def _seal(config: Config, env: Mapping[str, str]) -> None:
     """Starts this program again without any key in its environment, where `/proc/PID/environ` would show it.
 
-    The keys go along in an unnamed file that only we can read.
+    The keys go along in an unnamed file that only we can read, and with them whatever else is named like a secret: a
+    provider that joins later may need it, and no other process of ours does.
     """
-    secrets = {name: env[name] for name in _key_names(config) if name in os.environ}
+    keys = _key_names(config)
+    secrets = {name: env[name] for name in os.environ if name in keys or _SECRET.search(name)}
     if not secrets:
         return
     fd = os.memfd_create("keys", 0)
