@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fusionctl.client import Client
 from tests.providers.embedded import models_dir
 from tests.tree import Tree, eventually
 
@@ -67,6 +68,42 @@ def test_an_answer_survives_the_death_of_the_process(tree: Tree, name: str) -> N
     detail = tree.json("sessions", "show", str(reply["session"]))
     assert [message["content"] for message in detail["messages"]] == [LONG[0], reply["text"]]
     assert all(message["complete"] for message in detail["messages"])
+
+
+CITIES = {
+    "type": "object",
+    "properties": {
+        "cities": {
+            "type": "array",
+            "items": {"type": "string", "maxLength": 20},
+            "minItems": 12,
+            "maxItems": 12,
+        }
+    },
+    "required": ["cities"],
+    "additionalProperties": False,
+}
+
+
+def test_an_answer_keeps_to_its_schema(tree: Tree) -> None:
+    done = tree.run("chat", "Name twelve cities.", "--schema", json.dumps(CITIES))
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["cities"]) == 12
+
+
+async def test_an_answer_keeps_to_its_schema_when_its_process_dies_in_the_middle(tree: Tree) -> None:
+    tree.start()
+    async with Client(tree.home) as client:
+        stream = client.stream("Name twelve cities.", schema=CITIES)
+        begun, killed = "", 0
+        async for chunk in stream:
+            assert not chunk.reset, (begun, chunk)
+            if len(stream.text) > 40 and not killed:
+                begun, killed = stream.text, tree.actor("llm.0")["pid"]
+                os.kill(killed, signal.SIGKILL)
+    assert stream.answer.attempts == 2
+    assert stream.answer.text.startswith(begun)
+    assert len(json.loads(stream.answer.text)["cities"]) == 12
 
 
 def test_an_answer_survives_three_deaths_in_a_row(tree: Tree) -> None:

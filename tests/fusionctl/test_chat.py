@@ -169,15 +169,35 @@ def test_without_streaming_nothing_is_shown_before_the_end(tree: Tree, model: Ga
         assert child.before == f"{ANSWER}\r\n"
 
 
-def test_ctrl_c_takes_the_question_back_at_the_provider(tree: Tree, model: GatedModel) -> None:
+@pytest.mark.parametrize("words", [0, 2])
+def test_ctrl_c_takes_the_question_back_at_the_provider(tree: Tree, model: GatedModel, words: int) -> None:
+    """Before the first word too."""
     tree.start()
-    model.gate.clear()
+    model.close_gate(words)
     with terminal(tree, "chat", PROMPT) as child:
-        child.expect_exact("You said:")
+        assert model.waiting.wait(10)
         child.sendintr()
         assert ended(child) == 130
         assert "error" not in child.before
     assert model.left.wait(10)
+
+
+def test_a_client_that_is_killed_leaves_no_work_behind(tree: Tree, model: GatedModel) -> None:
+    tree.start()
+    model.close_gate(2)
+    with terminal(tree, "chat", PROMPT) as child:
+        child.expect_exact("You said:")
+        child.kill(signal.SIGKILL)
+    assert model.left.wait(10)
+    (session,) = tree.json("sessions", "list")
+    kept = [(PROMPT, True), ("You said:", False)]
+    eventually(lambda: said(tree, session["id"]) == kept)
+    eventually(lambda: not any(actor["in_flight"] for actor in tree.json("health")["actors"]))
+
+
+def said(tree: Tree, session: str) -> list[tuple[str, bool]]:
+    messages = tree.json("sessions", "show", session)["messages"]
+    return [(message["content"], message["complete"]) for message in messages]
 
 
 def test_an_answer_that_begins_anew_replaces_what_was_on_the_screen(tree: Tree, model: GatedModel) -> None:
