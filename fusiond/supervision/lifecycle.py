@@ -197,7 +197,7 @@ TABLE: Mapping[type[ev.ActorEvent] | type[ev.Tick], Mapping[State, Cell]] = {
         "failed":   _do("take_over", "ready"),
     },
     ev.Promoted: {
-        "standby":  _do("refill", "starting", "backoff"),
+        "standby":  _do("refill", "backoff"),
     },
 }
 # fmt: on

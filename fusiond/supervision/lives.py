@@ -180,10 +180,9 @@ def take_over(turn: Turn, child: Child, event: Relieved) -> None:
 
 
 def refill(turn: Turn, standby: Child, _: Promoted) -> None:
-    """A new process for a standby that gave its own away: neither loss nor failure, but the window holds."""
-    standby = turn.put(standby, **NO_PROCESS)
+    """A new process for a standby that gave its own away: neither loss nor failure, but the window holds.
+
+    Not at once: loading a model would take the processor from whoever has just been promoted and has work to resume.
+    """
     opens = intensity.opens_at(standby.restarts_at, turn.limits, turn.now)
-    if opens <= turn.now:
-        spawn(turn, standby, automatic=True)
-    else:
-        _wait(turn, standby, "backoff", opens)
+    turn.enter(standby, "backoff", **NO_PROCESS | {"wake_at": max(opens, turn.now + turn.limits.refill_s)})

@@ -17,6 +17,12 @@ def pair(limits: Limits | None = None, **changes: object) -> Scene:
     return Scene(spec("llm.0", **changes), standby(), limits=limits).all_ready()
 
 
+def refill(scene: Scene) -> None:
+    """The promoted process has had its time alone; now the standby begins anew."""
+    scene.later(scene.state.limits.refill_s).tick()
+    assert scene.spawns("llm.spare")
+
+
 def test_ready_makes_it_a_standby() -> None:
     assert pair()["llm.spare"].state == "standby"
 
@@ -26,14 +32,18 @@ def test_it_takes_over_at_once_and_its_own_place_is_filled_again() -> None:
     scene.beat("llm.spare")
     pid, seen = scene["llm.spare"].pid, scene.now
     scene.later(0.5).killed("llm.0")
-    assert scene.done() == [PROMOTE, Spawn("llm.spare", 2)]
+    assert scene.done() == [PROMOTE]
     assert scene.records() == ["exited", "promoted"]
     llm, spare = scene["llm.0"], scene["llm.spare"]
     assert (llm.state, llm.pid, llm.generation, llm.last_seen) == ("ready", pid, 2, seen)
     assert (llm.restarts, llm.failures) == (1, 0)
     assert llm.last_exit is not None
     assert llm.last_exit.recovered_s is None
-    assert (spare.state, spare.pid, spare.generation) == ("starting", None, 2)
+    assert (spare.state, spare.pid, spare.generation) == ("backoff", None, 1)
+    assert scene.later(0.9).tick() == ()
+    scene.beat("llm.0")
+    scene.later(0.1).tick()
+    assert scene.done() == [Spawn("llm.spare", 2)]
 
 
 def test_the_loss_is_made_good_when_it_says_that_it_serves_under_its_new_name() -> None:
@@ -49,6 +59,7 @@ def test_the_loss_is_made_good_when_it_says_that_it_serves_under_its_new_name() 
 def test_filling_its_place_is_neither_a_restart_nor_a_failure() -> None:
     scene = pair()
     scene.killed("llm.0")
+    refill(scene)
     scene.ready("llm.spare")
     assert scene.records() == ["ready"]
     spare = scene["llm.spare"]
@@ -59,7 +70,12 @@ def test_the_promoted_process_is_judged_under_its_new_name() -> None:
     scene = pair()
     scene.killed("llm.0")
     heard = scene.now
+    refill(scene)
+    scene.ready("llm.spare")
+    scene.now = heard
     scene.later(1.5).beat("llm.0")
+    scene.beat("llm.spare")
+    scene.later(1.0).beat("llm.spare")
     scene.wake()
     assert scene.now == heard + 3.5
     scene.killed("llm.0")
@@ -117,21 +133,26 @@ def test_one_that_becomes_ready_relieves_who_waits() -> None:
     scene.ready("llm.spare")
     assert scene.state_of("llm.0") == "ready"
     assert scene.done()[0] == Promote("llm.0", scene["llm.0"].generation, "llm.spare")
-    assert scene["llm.spare"].state == "starting"
+    assert scene["llm.spare"].state == "backoff"
     scene.ready("llm.0")
     assert "replaced" in scene.records()
 
 
 def test_promotion_passes_the_intensity_but_the_window_holds_for_the_refill() -> None:
-    scene = pair(limits=Limits(intensity=2, period_s=2.0))
+    scene = pair(limits=Limits(intensity=2, period_s=20.0))
+    first = scene.now + scene.state.limits.refill_s
     for _ in range(2):
         scene.killed("llm.0")
+        refill(scene)
         scene.ready("llm.spare")
+        scene.beat("llm.0")
     scene.killed("llm.0")
     assert scene["llm.0"].state == "ready"
-    assert scene["llm.spare"].state == "backoff"
-    scene.wake()
-    assert scene.spawns("llm.spare")
+    assert scene.later(scene.state.limits.refill_s).tick() == ()
+    while not scene.spawns("llm.spare"):
+        scene.beat("llm.0")
+        scene.wake()
+    assert scene.now == first + 20.0
     assert scene["llm.spare"].restarts == 0
 
 
@@ -147,7 +168,7 @@ def test_a_restart_by_hand_ends_in_a_promotion_that_does_not_count() -> None:
     scene.feed(RestartAsked("llm.0"))
     assert scene.done() == [Drain("llm.0", 1)]
     scene.exits("llm.0", 0)
-    assert scene.done() == [PROMOTE, Spawn("llm.spare", 2)]
+    assert scene.done() == [PROMOTE]
     assert scene["llm.0"].restarts_at == ()
 
 

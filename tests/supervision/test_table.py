@@ -34,7 +34,7 @@ SpecChanged     draining  draining  draining  draining  starting  starting  stop
 SpecRemoved     draining  draining  draining  draining  gone      gone      gone
 Tick            starting  ready     standby   draining  backoff   failed    stopped
 Relieved        -         -         -         -         ready     ready     -
-Promoted        -         -         starting  -         -         -         -
+Promoted        -         -         backoff   -         -         -         -
 """
 
 ROWS = {line.split()[0]: line.split()[1:] for line in EXPECTED.strip().splitlines()[1:]}
