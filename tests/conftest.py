@@ -36,10 +36,8 @@ def tree(home: Path) -> Iterator[Tree]:
 @pytest.fixture
 def scripted_server() -> Iterator[str]:
     """The URL of an OpenAI-compatible server that behaves well, in a process of its own."""
-    script = ROOT / "tests" / "llm_server.py"
-    with subprocess.Popen(
-        [sys.executable, script, "--mode", "well"], stdout=subprocess.PIPE, text=True
-    ) as server:
+    command = [sys.executable, "-m", "tests.llm_server", "--mode", "well"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         yield server.stdout.readline().strip()
         server.terminate()

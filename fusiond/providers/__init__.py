@@ -4,7 +4,9 @@
 - `base`: what a provider is
 - `registry`: from `provider/name` to the provider
 - `openai`: Chat Completions of OpenAI and everything compatible: vLLM, Ollama, llama.cpp, most gateways
+- `anthropic`: the Messages API
 - `local`: the embedded model, inside this process
+- `remote`, `replies`: what the APIs over HTTP have in common
 - `sse`, `client`, `refusals`, `answer`, `retrying`: server-sent events; the HTTP client; what refusals and broken
   connections mean; an answer as it grows, and its limits of time; when to ask again
 """

@@ -32,7 +32,8 @@ FOREIGN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, aiohttp.ClientE
 
 _KEYS = re.compile(r"\b(?:sk|key|pk)-[\w*.\-]{4,}")
 _TOO_LONG = re.compile(
-    r"context.{0,12}(?:length|size|window)|maximum context|prompt is too long|too many tokens", re.IGNORECASE
+    r"context.{0,12}(?:length|size|window|limit)|maximum context|prompt is too long|too many tokens",
+    re.IGNORECASE,
 )
 _REFUSED = {"content_filter", "content_policy_violation", "responsibleaipolicyviolation"}
 _NO_CREDIT = {
@@ -41,6 +42,23 @@ _NO_CREDIT = {
     "insufficient_balance",
     "credit_balance_too_low",
 }
+_NO_CREDIT_WORDS = "credit balance is too low"  # Anthropic says so under the code of any bad request
+_STATUS = {
+    "context_length_exceeded": 400,
+    "exceed_context_size_error": 400,
+    "invalid_request_error": 400,
+    "model_not_found": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""The status that an error inside a reply would have had by itself."""
 _LONGEST_QUOTE = 300
 
 
@@ -96,7 +114,7 @@ def refused(api: Api, model: str, status: int, headers: Mapping[str, str], refus
     """The error that an answer with `status` (not 2xx) is."""
     quote = _quote(refusal.words, api)
     wait = retry_after(headers, refusal.body, refusal.words)
-    if status == 402 or refusal.codes & _NO_CREDIT:
+    if status == 402 or refusal.codes & _NO_CREDIT or _NO_CREDIT_WORDS in refusal.words.lower():
         return Denied(f"the account at {api.name} has no credit left", advice="see its plan and billing")
     if status in (401, 403):
         return _key(api, quote if status == 403 else "")
@@ -114,6 +132,19 @@ def refused(api: Api, model: str, status: int, headers: Mapping[str, str], refus
     return _unsuitable(api, model, status, refusal, quote)
 
 
+def inside(api: Api, model: str, said: Any, *, started: bool) -> FusionError:
+    """An error inside a reply that began as a good one: in a stream, or from a gateway.
+
+    `started`: a piece of the answer had been passed on.
+    """
+    refusal = of({"error": said})
+    numbers = (int(code) for code in refusal.codes if code.isdigit() and 400 <= int(code) < 600)
+    status = next(numbers, 0) or max((_STATUS.get(code, 0) for code in refusal.codes), default=0) or 502
+    if started and status >= 429:
+        return cut_off(api, started=True)
+    return refused(api, model, status, {}, refusal)
+
+
 def _unsuitable(api: Api, model: str, status: int, refusal: Refusal, quote: str) -> FusionError:
     """A refusal that repeating the request would not mend."""
     codes, words = refusal.codes, refusal.words.lower()
@@ -127,7 +158,7 @@ def _unsuitable(api: Api, model: str, status: int, refusal: Refusal, quote: str)
             advice="begin a new session, or shorten it",
         )
     if codes & _REFUSED:
-        return ContentRefused(f"{api.name} declines to answer this{quote}")
+        return declined(api, refusal.words)
     if "model_not_found" in codes or (status == 404 and "model" in words):
         return UnknownModel(f'{api.name} knows no model "{model}"', advice="name another one with --model")
     if status == 404:
@@ -136,6 +167,11 @@ def _unsuitable(api: Api, model: str, status: int, refusal: Refusal, quote: str)
             advice=f"correct providers.{api.name}.base_url in the configuration",
         )
     return BadRequest(f"{api.name} does not accept the request (HTTP {status}){quote}")
+
+
+def declined(api: Api, words: str = "") -> ContentRefused:
+    """The model does not want to answer, for the reason in its `words`."""
+    return ContentRefused(f"{api.name} declines to answer this{_quote(words, api)}")
 
 
 def no_key(api: Api) -> KeyRefused:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from fusiond import models
 from fusiond.config.naming import nearest
-from fusiond.errors import ConfigError, FusionError, UnknownModel
+from fusiond.errors import FusionError, UnknownModel
+from fusiond.providers.anthropic import Anthropic
 from fusiond.providers.base import Loading, Provider
 from fusiond.providers.openai import OpenAI
 from fusiond.providers.settings import LlmConfig, ProviderConfig
@@ -53,9 +54,8 @@ class Providers:
         self._local.clear()
 
     def _open(self, name: str, config: ProviderConfig) -> Provider:
-        if config.kind == "openai":
-            return OpenAI(name, config, limits=self._config.limits, retries=self._config.retries)
-        raise ConfigError(f"{name} speaks the {config.kind} API, which is not supported yet")
+        kind = Anthropic if config.kind == "anthropic" else OpenAI
+        return kind(name, config, limits=self._config.limits, retries=self._config.retries)
 
     async def _embedded(self, name: str) -> LocalModel:
         if name in self._local:

@@ -10,7 +10,8 @@ import msgspec
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """An API and how to reach it.
 
-    `base_url`: up to the version, as in `http://127.0.0.1:8000/v1`; "" for the kind's own service.
+    `base_url`: up to the version, as in `http://127.0.0.1:8000/v1`, which Anthropic's own is without; "" for the
+    kind's own service.
     `api_key_env`: where the person keeps the key, for what is said when it is refused.
     `prefill`: the API continues an assistant message at the end of the conversation instead of answering it.
     """

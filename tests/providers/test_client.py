@@ -14,7 +14,7 @@ from aiohttp import web
 from fusiond.errors import ConfigError, ProviderDown
 from fusiond.providers import client
 from fusiond.providers.settings import Retries
-from tests.llm_server import ScriptedServer, whole
+from tests.llm_server import OPENAI, ScriptedServer
 from tests.providers.conftest import Asking
 
 ONCE = Retries(attempts=1)
@@ -99,7 +99,7 @@ async def test_a_certificate_is_trusted_if_ssl_cert_file_says_so_and_only_then(
     asking: Asking, monkeypatch: pytest.MonkeyPatch, certificate: Path
 ) -> None:
     async def complete(request: web.Request) -> web.Response:
-        return web.Response(body=whole(await request.json()), content_type="application/json")
+        return web.Response(body=OPENAI.whole(await request.json()), content_type="application/json")
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)

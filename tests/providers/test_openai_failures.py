@@ -45,6 +45,7 @@ REFUSALS: list[tuple[str, type[FusionError], str, int]] = [
     ("too-long-llama", ContextTooLong, "too long", 1),
     ("declines", ContentRefused, "I cannot help with that", 1),
     ("filtered", ContentRefused, "filtered", 1),
+    ("filtered-away", ContentRefused, "declines to answer", 1),
     ("broken-json", BadReply, "broken JSON", 1),
     ("html", BadReply, "a web page", 1),
     ("empty", BadReply, "answers", 1),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fusiond.errors import ConfigError, ModelMissing, UnknownModel
+from fusiond.providers.anthropic import Anthropic
 from fusiond.providers.openai import OpenAI
 from fusiond.providers.registry import Providers
 from fusiond.providers.settings import LlmConfig, ProviderConfig
@@ -28,6 +29,7 @@ async def providers(tmp_path: Path) -> AsyncIterator[Providers]:
         providers={
             "openai": ProviderConfig(api_key="k"),
             "mylab": ProviderConfig(base_url="http://127.0.0.1:9/v1"),
+            "claude": ProviderConfig(kind="anthropic"),
         },
     )
     made = Providers(config, loading)
@@ -39,6 +41,10 @@ async def test_a_model_is_its_provider_and_a_name_that_may_have_slashes(provider
     provider, name = await providers.find("mylab/meta/llama-3")
     assert isinstance(provider, OpenAI)
     assert name == "meta/llama-3"
+
+
+async def test_a_provider_speaks_the_api_of_its_kind(providers: Providers) -> None:
+    assert isinstance((await providers.find("claude/claude-haiku-4-5"))[0], Anthropic)
 
 
 async def test_a_provider_is_made_once(providers: Providers) -> None:
@@ -70,7 +76,7 @@ async def test_what_is_no_name_at_all_is_told_how_one_is_written(providers: Prov
 
 
 async def test_what_is_like_nothing_is_told_what_there_is(providers: Providers) -> None:
-    with pytest.raises(UnknownModel, match="there are: local, mylab, openai"):
+    with pytest.raises(UnknownModel, match="there are: claude, local, mylab, openai"):
         await providers.find("xyzzy/plugh")
 
 
@@ -89,5 +95,5 @@ async def test_a_file_that_was_added_and_is_gone_is_a_fault_of_the_configuration
 
 async def test_a_key_never_stands_in_a_repr() -> None:
     config = ProviderConfig(api_key="sk-very-secret", base_url="http://h")
-    assert "secret" not in repr(config) + repr(OpenAI("lab", config))
+    assert "secret" not in repr(config) + repr(OpenAI("lab", config)) + repr(Anthropic("lab", config))
     assert "secret" not in repr(LlmConfig(model="", models_dir="", run_dir="", providers={"lab": config}))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
 import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.llm_server import ScriptedServer
+from tests.llm_server import ScriptedServer, serving
 from tests.tree import Tree, eventually
 
 FROM_ENVIRONMENT = "sk-marker-of-the-environment-31f0"
@@ -25,23 +23,6 @@ MARKERS = (FROM_ENVIRONMENT.encode(), FROM_FILE.encode())
 REPEATS_THE_KEY = "401"
 BREAKS = "cut"
 HANGS_UP = "hang-up"
-
-
-@contextmanager
-def serving(mode: str) -> Iterator[ScriptedServer]:
-    """A provider, in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    server = ScriptedServer(mode)
-    try:
-        asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
-        yield server
-        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(10)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 class Haunted:

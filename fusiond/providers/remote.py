@@ -1,0 +1,149 @@
+"""An API over HTTP: asked, asked again, its refusals told. What goes to and fro, each kind of API says for itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import httpx
+import msgspec
+
+from fusiond.config.naming import nearest
+from fusiond.errors import BadReply, FusionError, UnknownModel
+from fusiond.protocol.chat import Completion, CompletionRequest
+from fusiond.providers.answer import Answer, Patience
+from fusiond.providers.base import Emit
+from fusiond.providers.client import Client
+from fusiond.providers.refusals import FOREIGN, Api, broken, declined, no_answer, no_key, read, refused
+from fusiond.providers.replies import Reading, body_of, read_stream
+from fusiond.providers.retrying import until_answered
+from fusiond.providers.settings import Limits, ProviderConfig, Retries
+
+_LIST_MODELS_S = 5.0
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Kind(NamedTuple):
+    """What APIs of one kind have of their own. `url`: the maker's own service; paths are below the base URL."""
+
+    name: str
+    url: str
+    completions: str
+    models: str
+    reading: Callable[[Api, str, Answer], Reading]
+
+
+class Exchange(NamedTuple):
+    """One request under way, and what has come of it. `post` sends a body to the API once."""
+
+    answer: Answer
+    post: Callable[[Mapping[str, Any]], Awaitable[None]]
+
+
+class Remote:
+    """One API. `url`: its base; `headers`: sent with every request; `uds`: as in `Client`. Call inside a loop."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        name: str,
+        config: ProviderConfig,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        limits: Limits,
+        retries: Retries,
+        uds: str | None = None,
+    ) -> None:
+        keep = f"providers.{name}.api_key_file in the configuration"
+        env = config.api_key_env or (
+            f"{name.upper()}_API_KEY" if name == kind.name else f"providers.{name}.api_key_env"
+        )
+        self.api = Api(name, _without_password(url), f"{env} or {keep}", config.api_key)
+        self._kind = kind
+        self._needs_key = url.startswith(kind.url)
+        self._limits = limits
+        self._retries = retries
+        self._client = Client(url, headers, connect=limits.connect, uds=uds)
+
+    def __repr__(self) -> str:
+        return f"{self.api.name}, {self.api.url}"
+
+    async def complete(
+        self,
+        request: CompletionRequest,
+        emit: Emit,
+        ask: Callable[[Exchange], Awaitable[None]],
+        *,
+        continues: bool,
+    ) -> Completion:
+        """As `Provider.complete`: `ask` posts the body, and is called again after what may pass.
+
+        `continues`: the API goes on from `request.prefix`.
+        """
+        if self._needs_key and not self.api.secret:
+            raise no_key(self.api)
+        answer = Answer(request, emit, continues=continues)
+        async with Patience(self._limits, answer, self.api.name, stream=request.stream) as patience:
+            exchange = Exchange(answer, lambda body: self._post(request, body, answer, patience))
+            await until_answered(lambda: ask(exchange), self._retries, patience.remaining)
+        return answer.completion(request.model)
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def _post(
+        self, request: CompletionRequest, body: Mapping[str, Any], answer: Answer, patience: Patience
+    ) -> None:
+        answer.asked += 1
+        answer.finish_reason = None
+        reading = self._kind.reading(self.api, request.model, answer)
+        try:
+            async with self._client.send("POST", self._kind.completions, _encode(body)) as response:
+                if response.status_code != 200:
+                    raise await self._refused(response, request.model)
+                kind = response.headers.get("content-type", "")
+                if "html" in kind:
+                    raise no_answer(self.api, "a web page")
+                if request.stream and "json" not in kind:
+                    await read_stream(self.api, response, reading, answer, patience)
+                else:
+                    reading.whole(await body_of(response))
+        except FOREIGN as error:
+            raise broken(self.api, error, started=answer.started, connect=self._limits.connect) from error
+        if answer.finish_reason == "content_filter" and answer.empty:
+            raise declined(self.api)
+
+    async def _refused(self, response: httpx.Response, model: str) -> FusionError:
+        error = refused(
+            self.api, model, response.status_code, response.headers, read(await body_of(response))
+        )
+        if isinstance(error, UnknownModel) and (near := await self._nearest(model)):
+            return UnknownModel(
+                f"{error.message} (did you mean {self.api.name}/{near}?)", advice=error.advice
+            )
+        return error
+
+    async def _nearest(self, model: str) -> str | None:
+        """The model of this API whose name is most like `model`, None if it does not list them."""
+        with suppress(
+            *FOREIGN, TimeoutError, msgspec.DecodeError, BadReply, AttributeError, TypeError, KeyError
+        ):
+            async with (
+                asyncio.timeout(_LIST_MODELS_S),
+                self._client.send("GET", self._kind.models) as response,
+            ):
+                listed = msgspec.json.decode(await body_of(response))
+                return nearest(model, [str(one["id"]) for one in listed["data"]])
+        return None
+
+
+def _without_password(url: str) -> str:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        return "the base_url"
+    return str(parsed.copy_with(username=None, password=None)) if parsed.userinfo else url
