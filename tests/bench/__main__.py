@@ -1,6 +1,6 @@
 """`python -m tests.bench [SCRIPT…]`: runs the benchmarks and prints their tables.
 
-Examples:  python -m tests.bench            everything (about ten minutes)
+Examples:  python -m tests.bench            everything but soak (about a quarter of an hour)
            python -m tests.bench recovery --rounds 20
            python -m tests.bench roundtrip startup --json
 """
@@ -13,10 +13,33 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from tests.bench import idle, machine, model, recovery, roundtrip, startup
+from tests.bench import (
+    first_token,
+    idle,
+    machine,
+    model,
+    recovery,
+    resume,
+    roundtrip,
+    soak,
+    startup,
+    streams,
+    throughput,
+)
 from tests.bench.report import Report
 
-_SCRIPTS = ("recovery", "model", "roundtrip", "startup", "idle")
+_SCRIPTS = (
+    "recovery",
+    "model",
+    "resume",
+    "roundtrip",
+    "first_token",
+    "throughput",
+    "streams",
+    "startup",
+    "idle",
+)
+_ONLY_IF_NAMED = ("soak",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,16 +65,23 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "scripts", nargs="*", metavar="SCRIPT", help=f"of {', '.join(_SCRIPTS)}; default: all"
+        "scripts",
+        nargs="*",
+        metavar="SCRIPT",
+        help=f"of {', '.join(_SCRIPTS)}; default: all of these; {', '.join(_ONLY_IF_NAMED)} only if named",
     )
     parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
     parser.add_argument("--rounds", type=int, help="kills of each kind, or runs of each command, or blocks")
     parser.add_argument(
         "--window", type=float, default=60, help="seconds of silence that `idle` watches (60)"
     )
+    parser.add_argument(
+        "--requests", type=int, default=200_000, help="chats that `soak` asks for (200,000: some minutes)"
+    )
     options = parser.parse_args(arguments)
-    if unknown := [name for name in options.scripts if name not in _SCRIPTS]:
-        parser.error(f"there is no script {unknown[0]!r}; there are: {', '.join(_SCRIPTS)}")
+    known = (*_SCRIPTS, *_ONLY_IF_NAMED)
+    if unknown := [name for name in options.scripts if name not in known]:
+        parser.error(f"there is no script {unknown[0]!r}; there are: {', '.join(known)}")
     return options
 
 
@@ -60,9 +90,14 @@ def _run(name: str, options: argparse.Namespace) -> Report:
     runs: dict[str, Callable[[], Report]] = {
         "recovery": lambda: recovery.run(_say, rounds=times or 100),
         "model": lambda: model.run(_say, rounds=times or 10),
+        "resume": lambda: resume.run(_say, rounds=times or 20),
         "roundtrip": lambda: roundtrip.run(_say, blocks=times or 16),
+        "first_token": lambda: first_token.run(_say, rounds=times or 1000),
+        "throughput": lambda: throughput.run(_say, blocks=times or 8),
+        "streams": lambda: streams.run(_say, rounds=times or 3),
         "startup": lambda: startup.run(_say, rounds=times or 40),
         "idle": lambda: idle.run(_say, window_s=options.window),
+        "soak": lambda: soak.run(_say, requests=options.requests),
     }
     report = runs[name]()
     _say("")

@@ -1,7 +1,7 @@
 """One side of the round trip's comparison, in a process of its own, so that no side disturbs another.
 
 `Side` is the bench's end; `python -m tests.bench.echo NAME [ARGUMENT]` is the process: it reads an order a line from
-standard input and answers each with a line of JSON.
+standard input and answers each with a line of JSON (`obey`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from tests.bench.tree import clean_environment
@@ -33,11 +33,11 @@ class Echo(Protocol):
 
 
 class Side:
-    """A side's process. Raises RuntimeError if it cannot begin or dies."""
+    """A side's process, `module` with its name. Raises RuntimeError if it cannot begin or dies."""
 
-    def __init__(self, name: str, argument: str = "") -> None:
+    def __init__(self, name: str, argument: str = "", *, module: str = "tests.bench.echo") -> None:
         self.name = name
-        command = [sys.executable, "-m", "tests.bench.echo", name, argument]
+        command = [sys.executable, "-m", module, name, argument]
         self._process = subprocess.Popen(
             command, env=clean_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -102,18 +102,25 @@ def _sides() -> dict[str, Callable[[str], Echo]]:
     return {"fusion": fusion, "floor": floor, "proxy": proxy, "xoscar": xoscar, "ray": ray}
 
 
-def main() -> None:
+class Closing(Protocol):
+    """Whatever takes orders: methods of one number each."""
+
+    def close(self) -> None: ...
+
+
+def obey(sides: Mapping[str, Callable[[str], Closing]]) -> None:
+    """Is the side that the command line names, until there are no more orders."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints is no answer
-    echo = _sides()[sys.argv[1]](sys.argv[2])
+    side = sides[sys.argv[1]](sys.argv[2])
     try:
         print(json.dumps("ready"), file=answers)
         for line in sys.stdin:
             what, count = line.split()
-            print(json.dumps(getattr(echo, what)(int(count))), file=answers)
+            print(json.dumps(getattr(side, what)(int(count))), file=answers)
     finally:
-        echo.close()
+        side.close()
 
 
 if __name__ == "__main__":
-    main()
+    obey(_sides())

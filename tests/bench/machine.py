@@ -9,7 +9,19 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-_PACKAGES = ("fusion-runtime", "pyzmq", "msgspec", "xllamacpp", "supervisor", "xoscar", "ray", "uvloop")
+_PACKAGES = (
+    "fusion-runtime",
+    "pyzmq",
+    "msgspec",
+    "xllamacpp",
+    "aiohttp",
+    "httpx",
+    "openai",
+    "supervisor",
+    "xoscar",
+    "ray",
+    "uvloop",
+)
 
 
 def facts() -> dict[str, str]:

@@ -38,7 +38,7 @@ def run(say: Callable[[str], None], *, rounds: int = 10) -> Report:
         "Without a standby, against the load alone (a fresh process, imports done); and with one.",
         {"times": 0, "p50": 0, "max": 0, "p50 to its load": 2},
     )
-    if missing := _missing():
+    if missing := missing_model():
         report.rows.append(Row("Fusion: llm.0", note=f"skipped: {missing}"))
         return report
     taken = _alone(say, rounds)
@@ -52,25 +52,26 @@ def run(say: Callable[[str], None], *, rounds: int = 10) -> Report:
     return report
 
 
-def _missing() -> str:
+def missing_model() -> str:
+    """Why the embedded model cannot be measured here, "" if it can."""
     if importlib.util.find_spec("xllamacpp") is None:
         return "xllamacpp is not installed"
     try:
-        locate(_models(), SMOLLM2.name)
+        locate(models_folder(), SMOLLM2.name)
     except ConfigError as error:
         return str(error)
     return ""
 
 
-def _models() -> Path:
+def models_folder() -> Path:
     """Where this user's models are, FUSION_MODELS or else the usual folder."""
     return paths.resolve().models
 
 
 def _alone(say: Callable[[str], None], rounds: int) -> dict[str, list[float]]:
-    file = locate(_models(), SMOLLM2.name)
+    file = locate(models_folder(), SMOLLM2.name)
     taken: dict[str, list[float]] = {_LOAD: [], _KILL: []}
-    with Tree(_ALONE, {"FUSION_MODELS": str(_models())}) as tree:
+    with Tree(_ALONE, {"FUSION_MODELS": str(models_folder())}) as tree:
         watch = Watch(tree)
         actor = Actor(tree, watch, "llm.0")
         for number in range(rounds):
@@ -91,7 +92,7 @@ def _load_ms(file: Path) -> float:
 def _with_standby(say: Callable[[str], None], rounds: int) -> list[float]:
     """Kills when the standby is warm: until it has answered a request that was asked at the kill."""
     taken = []
-    with Tree(_TWINS, {"FUSION_MODELS": str(_models())}) as tree:
+    with Tree(_TWINS, {"FUSION_MODELS": str(models_folder())}) as tree:
         watch = Watch(tree)
         actor = Served(tree, watch, "llm.0", "llm")
         for number in range(rounds):

@@ -38,7 +38,11 @@ _FOREIGN = ("FUSION_", "OPENAI_", "ANTHROPIC_")
 
 def clean_environment() -> dict[str, str]:
     """Ours without what would configure a daemon, and with byte code cached: an installed program has it."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_FOREIGN) and not name.lower().endswith("_proxy")
+    }
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return kept
 
