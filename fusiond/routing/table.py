@@ -67,6 +67,8 @@ class Table:
         self._patient_until = now + PATIENCE
         self._known = False  # whether the supervisor has said who lives
         self._open = False
+        self._orphans_until = now + ORPHAN
+        self._revoked: set[bytes] = set()  # taken back before an actor said that it holds them
         self._stale: set[bytes] = set()  # answered and unacknowledged at the last sweep
         self._next_sweep = now + KEEP_ANSWERED
         self.done = 0  # terminal replies given, a measure of progress
@@ -94,6 +96,10 @@ class Table:
         worker.registered = True
         for held in holds:
             entry = self.entries.get(held.id)
+            if held.id in self._revoked:
+                self._revoked.discard(held.id)
+                self._revoke(worker, held.id, now)
+                continue
             if entry is None:
                 entry = self.entries[held.id] = Entry(None, b"", None, None)
                 self._watch(held.id, now + ORPHAN)
@@ -189,10 +195,22 @@ class Table:
             self._dispatch(header.id, entry, worker)
 
     def cancel(self, route: Route, id: bytes, now: float) -> None:
-        """The asker takes it back."""
+        """The asker takes it back; what it asked of the router before us it takes back here."""
         entry = self.entries.get(id)
-        if entry is not None and entry.route == route and entry.phase is not Phase.ANSWERED:
-            self._abort(id, entry, Cancelled("cancelled"), now)
+        taken_back = Cancelled("cancelled")
+        if entry is not None and entry.route not in (route, None):
+            return
+        if entry is not None and entry.header is not None and entry.phase is not Phase.ANSWERED:
+            self._abort(id, entry, taken_back, now)
+            return
+        if entry is None:
+            if now < self._orphans_until:
+                self._revoked.add(id)
+        else:
+            if entry.worker is not None and entry.phase is not Phase.ANSWERED:
+                self._revoke(entry.worker, id, now)
+            self._forget(id)
+        self._send(route, encode(failure(id, taken_back)), b"")  # so that it need not say so to our successor
 
     def ack(self, route: Route, ids: Iterable[bytes]) -> None:
         """The asker has these terminal replies."""
@@ -432,10 +450,14 @@ class Table:
         self._fail(id, entry, error)
         if worker is not None:
             entry.worker = None
-            worker.held.discard(id)
-            worker.unconfirmed[id] = now + CONFIRM
-            self._send((True, worker.address), encode(Cancel(id)), b"")
+            self._revoke(worker, id, now)
             self._pull(worker.service)
+
+    def _revoke(self, worker: Worker, id: bytes, now: float) -> None:
+        """The actor is to stop working on it, and must confirm."""
+        worker.held.discard(id)
+        worker.unconfirmed[id] = now + CONFIRM
+        self._send((True, worker.address), encode(Cancel(id)), b"")
 
     def _expire(self, id: bytes, entry: Entry, now: float) -> None:
         if entry.header is None:
@@ -457,6 +479,7 @@ class Table:
                 self._forget(id)
         self._stale = {id for id, entry in self.entries.items() if entry.phase is Phase.ANSWERED}
         self._next_sweep = now + KEEP_ANSWERED
+        self._revoked.clear()
 
     def _watch(self, id: bytes, when: float) -> None:
         self._due.setdefault(int(when * 10) + 1, set()).add(id)

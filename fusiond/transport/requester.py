@@ -146,6 +146,7 @@ class Requests:
     def __init__(self, send: Callable[[bytes, bytes], bool]) -> None:
         self._send = send
         self._pending: dict[bytes, Pending] = {}
+        self._revoked: set[bytes] = set()  # taken back, and not confirmed yet
         self._acks: list[bytes] = []
         self._flush: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -181,12 +182,15 @@ class Requests:
             self._watch = self._loop.call_later(_LOOK, self._overdue)
 
     def resend(self) -> None:
-        """Call when a (new) connection stands: asks again for everything that is open."""
+        """Call when a (new) connection stands: takes back again what was, asks again for everything that is open."""
+        for id in self._revoked:
+            self._send(encode(Cancel(id)), b"")
         for pending in list(self._pending.values()):
             self._send(pending.frame(), pending.body)
 
     def cancel(self, id: bytes) -> None:
         if self._pending.pop(id, None) is not None:
+            self._revoked.add(id)
             self._send(encode(Cancel(id)), b"")
 
     def deliver(self, header: AnyHeader, body: bytes) -> None:
@@ -198,6 +202,7 @@ class Requests:
             pending = self._pending.get(header.id)
             if pending is None or pending.end(header, body):
                 self._pending.pop(header.id, None)
+                self._revoked.discard(header.id)
                 self._acknowledge(header.id)
 
     def _acknowledge(self, id: bytes) -> None:

@@ -297,3 +297,23 @@ def test_an_answer_that_died_with_its_actor_is_made_again_when_it_is_asked_for()
     (other,) = world.actors.values()
     world.reply(other, id)
     assert codes(world, id) == ["ok"]
+
+
+@pytest.mark.parametrize("actors_first", [True, False])
+def test_what_was_asked_of_the_router_before_is_taken_back_here(actors_first: bool) -> None:
+    world = World(actors=1)
+    id = ask(world)
+    world.begin_router()
+    if actors_first:
+        world.register_all()
+    world.table.cancel(ASKER, id, world.now)
+    assert codes(world, id) == ["cancelled"]
+    if not actors_first:
+        world.register_all()
+    (actor,) = world.actors.values()
+    assert id not in actor.running
+    world.deliver()
+    world.advance(CONFIRM)
+    assert world.stuck == []
+    assert not actor.kept
+    assert not world.table.entries

@@ -104,9 +104,17 @@ class Routing(RuleBasedStateMachine):
         self.world.die(actor, blame=blame)
         self._read()
 
-    @rule(meanwhile=st.lists(st.sampled_from(["chunk", "reply"]), max_size=3), askers_first=st.booleans())
-    def the_router_restarts(self, meanwhile: list[str], askers_first: bool) -> None:
-        """Askers and actors come back in any order; what actors have said `meanwhile` is lost."""
+    @rule(
+        meanwhile=st.lists(st.sampled_from(["chunk", "reply"]), max_size=3),
+        askers_first=st.booleans(),
+        leaving=st.booleans(),
+    )
+    def the_router_restarts(self, meanwhile: list[str], askers_first: bool, leaving: bool) -> None:
+        """Askers and actors come back in any order; what they have said `meanwhile` is lost. `leaving`: the first
+        asker has taken back all it had asked."""
+        taken_back = [id for id, (route, _) in self.open.items() if leaving and route == self._route(0)]
+        for id in taken_back:
+            del self.open[id]
         for what in meanwhile:
             for actor in self.world.actors.values():
                 for id in list(actor.running):
@@ -114,6 +122,8 @@ class Routing(RuleBasedStateMachine):
         self.world.begin_router()
         if not askers_first:
             self.world.register_all()
+        for id in taken_back:
+            self.world.table.cancel(self._route(0), id, self.world.now)
         for id in list(self.open):
             self._ask(id)
         if askers_first:

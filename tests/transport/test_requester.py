@@ -217,3 +217,22 @@ async def test_a_socket_file_has_its_mode_from_its_first_moment(tmp_path: Path) 
     path.write_text("left behind")
     with listen(str(path), 0o600):
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_what_was_taken_back_while_nobody_listened_is_taken_back_when_somebody_does(
+    server: Server, client: Requester
+) -> None:
+    asked = client.stream("agent", "chat")
+    await server.hear(Request)
+    server.restart()
+    asked.cancel()
+    first = await server.hear(Cancel)
+    assert first == [Cancel(asked.header.id)]
+    server.restart()  # it has confirmed nothing yet
+    await server.hear(Cancel, 2)
+    server.send(server.peers[-1], Failure(asked.header.id, "cancelled", "cancelled"))
+    await server.hear(Ack)
+    server.restart()
+    echo(server)
+    await client.request("agent", "ping", timeout=10)
+    assert len(await server.hear(Cancel)) == 2
