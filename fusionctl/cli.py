@@ -27,6 +27,8 @@ COMMANDS: dict[str, str] = {
     "logs": "Show what the actors wrote.",
     "chat": "Ask one question.",
     "interactive": "Hold a conversation.",
+    "batch": "Answer a file of prompts.",
+    "batches": "List, watch, cancel batch jobs; fetch their results.",
     "sessions": "List, read, search, delete conversations.",
     "config": "Show, check or begin the configuration.",
     "models": "List, fetch or add models.",

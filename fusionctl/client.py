@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -24,7 +24,7 @@ from fusionctl import autostart
 from fusionctl.answer import Answer, ChatStream
 from fusionctl.autostart import Notice
 from fusionctl.link import DaemonGone, Link, off_loop
-from fusiond.errors import Unreachable
+from fusiond.errors import Interrupted, Unreachable
 from fusiond.protocol import sessions as store
 from fusiond.protocol.chat import ChatRequest
 from fusiond.protocol.control import Event, Fault, Health, Kill, KillReport, ReloadReport, Restart, Stopping
@@ -165,6 +165,27 @@ class Client:
                     raise Unreachable(
                         "the daemon died while it worked on this; whether it was done is not known"
                     ) from None
+
+    async def follow(self, service: str, verb: str, body: bytes) -> AsyncGenerator[tuple[bytes, bool], None]:
+        """A public verb that streams: each chunk, then the reply's body, marked as the last.
+
+        Asked again, and so perhaps told again, whenever the process that answers or the daemon dies.
+        """
+        while True:
+            link = await self._reach()
+            stream = link.router.stream(service, verb, body)
+            try:
+                async with aclosing(link.chunks(stream)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk, False
+                yield await link.answer(stream.result()), True
+                return
+            except DaemonGone:
+                continue
+            except Interrupted as error:
+                await asyncio.sleep(error.retry_after or 0)
+            finally:
+                stream.cancel()
 
     async def _ask(self, service: str, verb: str, body: msgspec.Struct, reply: type[T]) -> T:
         return msgspec.msgpack.decode(

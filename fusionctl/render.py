@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fusionctl.text import taken
 
 if TYPE_CHECKING:
+    from fusiond.protocol.batches import Job, JobDetail, Progress
     from fusiond.protocol.control import ActorHealth, Event, Health, KillReport, LastExit
     from fusiond.protocol.sessions import SessionDetail, SessionSummary
 
@@ -252,6 +253,62 @@ def sessions(found: Sequence[SessionSummary], now: datetime, paint: Paint = plai
         line = f"{id}  {when:<14}  {turns:<9}  {session.model:<{models}}  {one_line(session.title)}"
         lines.append(line.rstrip())
     return lines
+
+
+def progress(now: Progress) -> str:
+    """How far a job has come, on one line."""
+    words = [f"{now.completed + now.failed:,}/{now.total:,}"]
+    if now.failed:
+        words.append(f"{now.failed:,} failed")
+    if now.rate:
+        words.append(f"{now.rate:.1f}/s" if now.rate < 100 else f"{now.rate:,.0f}/s")
+    if now.input_tokens or now.output_tokens:
+        words.append(f"tokens {now.input_tokens:,} in {now.output_tokens:,} out")
+    if now.left_s is not None:
+        words.append(f"{span(now.left_s)} left")
+    if now.reason:
+        words.append(f"waiting: {one_line(now.reason)}")
+    return "  ".join(words)
+
+
+def jobs(found: Sequence[Job], now: datetime, paint: Paint = plain) -> list[str]:
+    """A line for each job."""
+    width = max((len(job.id) for job in found), default=0)
+    return [
+        f"{paint(job.id.ljust(width), 'strong')}  {_job_words(job)}  {ago(job.created, now)}" for job in found
+    ]
+
+
+def job_line(job: Job) -> str:
+    return f"{job.id}  {_job_words(job)}"
+
+
+def _job_words(job: Job) -> str:
+    counts = job.request_counts
+    words = [job.state.replace("_", " "), f"{counts.completed + counts.failed:,}/{counts.total:,}"]
+    if counts.failed:
+        words.append(f"{counts.failed:,} failed")
+    words.append(one_line(job.source))
+    if job.reason:
+        words.append(one_line(job.reason))
+    return "  ".join(words)
+
+
+def job(found: JobDetail, now: datetime, paint: Paint = plain) -> list[str]:
+    """A job with its figures."""
+    latency = found.latency_ms
+    times = [
+        f"{name} {milliseconds(value)}"
+        for name, value in (("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99))
+        if value is not None
+    ]
+    lines = [
+        f"{paint(found.id, 'strong')}  {_job_words(found)}",
+        f"  made {ago(found.created, now)}" + (f", ended {ago(found.ended, now)}" if found.ended else ""),
+        f"  tokens: {found.input_tokens:,} in, {found.output_tokens:,} out",
+        f"  asked again after an error: {found.retries:,}; perhaps asked twice: {found.asked_twice:,}",
+    ]
+    return [*lines, f"  latency: {', '.join(times)}"] if times else lines
 
 
 def one_line(text: str) -> str:

@@ -34,7 +34,13 @@ class Call(Protocol):
 
 
 class Stream(Protocol):
-    """The reply to a streamed request: iterate over its chunks, then take `result`."""
+    """The reply to a streamed request: iterate over its chunks, then take `result`.
+
+    `attempt`: how often it was given to an actor; 1 unless one died with it.
+    """
+
+    @property
+    def attempt(self) -> int: ...
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
@@ -74,6 +80,9 @@ class Actor:
 
     async def setup(self, port: Port) -> None:
         """Makes the actor able to serve; it is ready when this returns. What it raises is shown as why it failed."""
+
+    def drain(self) -> None:
+        """It is to end as soon as the calls under way have: nothing new comes."""
 
     async def teardown(self) -> None:
         """Lets go of what `setup` took. Called on a graceful end only."""

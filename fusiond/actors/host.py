@@ -274,6 +274,7 @@ class Host:
     def _word(self, word: Any) -> None:
         if isinstance(word, Drain):
             self._draining = True
+            self._actor.drain()
             if not self._running:
                 self._drained.set()
         elif isinstance(word, Promote):

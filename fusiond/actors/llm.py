@@ -11,7 +11,7 @@ import msgspec
 
 from fusiond.actors.base import Actor, Call, Port
 from fusiond.errors import BadRequest, ConfigError, ModelMissing
-from fusiond.protocol.chat import Completion, CompletionChunk, CompletionRequest
+from fusiond.protocol.chat import Completion, CompletionChunk, CompletionRequest, RelayRequest
 from fusiond.providers.registry import LOCAL, Providers
 from fusiond.providers.settings import LlmConfig
 
@@ -20,18 +20,20 @@ log = logging.getLogger(__name__)
 _LOOK = 1.0  # seconds between looks for a model that has not been fetched yet
 
 _decode_request = msgspec.msgpack.Decoder(CompletionRequest).decode
+_decode_relay = msgspec.msgpack.Decoder(RelayRequest).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode  # their values stay as they were written
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class Llm(Actor):
-    """`complete`: CompletionRequest → CompletionChunk* → Completion."""
+    """`complete`: CompletionRequest → CompletionChunk* → Completion. `relay`: RelayRequest → Relayed."""
 
     def __init__(self, config: LlmConfig) -> None:
         self._config = config
         self._providers: Providers
         self._port: Port
         self._awaiting: asyncio.Task[None] | None = None
-        self.verbs = {"complete": self._complete}
+        self.verbs = {"complete": self._complete, "relay": self._relay}
 
     async def setup(self, port: Port) -> None:
         """Loads the embedded model if it is the default; one that has not been fetched yet is loaded when first asked.
@@ -77,6 +79,17 @@ class Llm(Actor):
 
         completion = await provider.complete(msgspec.structs.replace(request, model=name), emit)
         return _encode(_named(completion, model))
+
+    async def _relay(self, call: Call) -> bytes:
+        try:
+            request = _decode_relay(call.body)
+            body = _decode_fields(request.body)
+            named = msgspec.json.decode(body.get("model", b'""'), type=str)
+        except msgspec.DecodeError as error:
+            raise BadRequest(f"not a request to relay: {error}") from None
+        provider, name = await self._providers.find_for(named, request.model or self._config.model)
+        body["model"] = msgspec.Raw(msgspec.json.encode(name))
+        return _encode(await provider.relay(request.url, name, msgspec.json.encode(body)))
 
     @asynccontextmanager
     async def _loading(self) -> AsyncIterator[None]:

@@ -48,6 +48,15 @@ PUBLIC = {
     ("store", "sessions.show"),
     ("store", "sessions.delete"),
     ("store", "sessions.search"),
+    ("store", "batches.begin"),
+    ("store", "batches.add"),
+    ("store", "batches.list"),
+    ("store", "batches.results"),
+    ("store", "batches.delete"),
+    ("batch", "submit"),
+    ("batch", "cancel"),
+    ("batch", "show"),
+    ("batch", "watch"),
 }
 """What clients may ask for; besides `ping`, of every service."""
 _ENDS = (Reply, Failure)  # a tuple: `Reply | Failure` would be made anew for each message

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from sqlite3 import Connection
 from typing import Any, TypeVar
@@ -15,20 +16,22 @@ from typing import Any, TypeVar
 import msgspec
 
 from fusiond.actors.base import Actor, Call, Handler, Port
-from fusiond.errors import BadRequest
+from fusiond.errors import BadRequest, StorageError
+from fusiond.protocol.batches import AddItems, BeginJob, JobId, ListJobs, Move, ReadResults, Step
 from fusiond.protocol.sessions import BeginTurn, FinishTurn, ListSessions, SearchSessions, SessionId
-from fusiond.storage import sessions
+from fusiond.storage import batches, sessions
 from fusiond.storage.database import Database
 from fusiond.storage.group import GroupCommit
 from fusiond.storage.search import Search
 
 Ask = TypeVar("Ask", bound=msgspec.Struct)
-Scoped = TypeVar("Scoped", ListSessions, SearchSessions, SessionId)
+_SCOPED = (ListSessions, SearchSessions, SessionId, BeginJob, AddItems, JobId, ListJobs, ReadResults)
+"""What is asked in somebody's name."""
 
+_PAUSE = 0.005  # seconds between two pieces of a removal
 _encode = msgspec.msgpack.Encoder().encode
 _DECODERS: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
-    kind: msgspec.msgpack.Decoder(kind)
-    for kind in (BeginTurn, FinishTurn, ListSessions, SearchSessions, SessionId)
+    kind: msgspec.msgpack.Decoder(kind) for kind in (*_SCOPED, BeginTurn, FinishTurn, Step, Move)
 }  # made before the fork: it takes a millisecond and a half
 
 
@@ -43,12 +46,13 @@ class StoreConfig(msgspec.Struct, frozen=True):
 
 
 class Store(Actor):
-    """Serves `sessions.*`."""
+    """Serves `sessions.*` and `batches.*`."""
 
     def __init__(self, config: StoreConfig) -> None:
         self._database = Database(config.database, config.synchronous)
         self._commits = GroupCommit(self._database)
         self._decode_search = _DECODERS[SearchSessions]
+        self._discarded = asyncio.Event()  # perhaps something is to be removed
         self.verbs = {
             "sessions.begin": self._writes(BeginTurn, sessions.begin),
             "sessions.finish": self._writes(FinishTurn, sessions.finish),
@@ -56,20 +60,42 @@ class Store(Actor):
             "sessions.show": self._reads(SessionId, sessions.show),
             "sessions.delete": self._deletes(),
             "sessions.search": self._search,
+            "batches.begin": self._writes(BeginJob, batches.begin),
+            "batches.add": self._writes(AddItems, batches.add),
+            "batches.step": self._writes(Step, batches.step),
+            "batches.move": self._writes(Move, batches.move),
+            "batches.delete": self._writes(JobId, batches.delete),
+            "batches.list": self._reads(ListJobs, batches.newest),
+            "batches.show": self._reads(JobId, batches.show),
+            "batches.results": self._reads(ReadResults, batches.results),
+            "batches.unfinished": lambda _: _encode(self._database.read(batches.unfinished)),
         }
 
     async def setup(self, port: Port) -> None:  # noqa: ARG002 - the store asks nobody
         self._database.open()
+        self._purging = asyncio.create_task(self._purge())
 
     async def teardown(self) -> None:
+        self._purging.cancel()
         self._database.close()
+
+    async def _purge(self) -> None:
+        """Removes what discarded jobs have left, a little at a time, so that nobody waits for it."""
+        while True:
+            with suppress(StorageError):
+                while await self._commits.write(lambda db: b"more" if batches.purge(db) else b""):  # noqa: ASYNC110
+                    await asyncio.sleep(_PAUSE)
+            await self._discarded.wait()
+            self._discarded.clear()
 
     def _writes(self, kind: type[Ask], query: Callable[[Connection, Ask, str], object]) -> Handler:
         decoder = _DECODERS[kind]
 
         async def answer(call: Call) -> bytes:
-            ask = _decoded(decoder, call)
+            ask = _scoped(_decoded(decoder, call), call)
             now = _now()
+            if kind in (BeginJob, JobId):
+                self._discarded.set()
             return await self._commits.write(lambda db: _encode(query(db, ask, now)))
 
         return answer
@@ -83,7 +109,7 @@ class Store(Actor):
 
         return answer
 
-    def _reads(self, kind: type[Scoped], query: Callable[[Connection, Scoped], object]) -> Handler:
+    def _reads(self, kind: type[Ask], query: Callable[[Connection, Ask], object]) -> Handler:
         decoder = _DECODERS[kind]
 
         def answer(call: Call) -> bytes:
@@ -118,9 +144,11 @@ def _decoded(decoder: msgspec.msgpack.Decoder[Ask], call: Call) -> Ask:
         raise BadRequest(f"{call.verb} does not understand its request: {error}") from error
 
 
-def _scoped(ask: Scoped, call: Call) -> Scoped:
+def _scoped(ask: Ask, call: Call) -> Ask:
     """`ask` in the name of who really asks: a client may claim anything, the router knows better."""
-    return ask if call.uid == -1 else msgspec.structs.replace(ask, uid=call.uid)
+    if call.uid == -1 or not isinstance(ask, _SCOPED):
+        return ask
+    return msgspec.structs.replace(ask, uid=call.uid)
 
 
 def _now() -> str:

@@ -1,7 +1,8 @@
-"""Conversations and completions: the bodies of the agent's verb `chat` and of the llm actor's verb `complete`.
+"""Conversations and completions: the bodies of the agent's verb `chat` and of the llm actor's verbs.
 
 `chat` (service "agent"):   ChatRequest       → ChatChunk*       → ChatReply
 `complete` (service "llm"): CompletionRequest → CompletionChunk* → Completion
+`relay` (service "llm"):    RelayRequest      → Relayed
 """
 
 from __future__ import annotations
@@ -58,6 +59,28 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
     usage: Usage = Usage()
     asked: int = 1
+
+
+class RelayRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Posts a body made for OpenAI's API, to be answered whole: once, and as it is, but for its model's name.
+
+    `url`: as in OpenAI's batch files, `/v1/chat/completions`. `body`: a JSON object; its `model` may be
+    `provider/name`, or a name of the provider in `model`, or missing. `model`: `provider/name`, "" for the configured
+    default.
+    """
+
+    url: str
+    body: bytes
+    model: str = ""
+
+
+class Relayed(msgspec.Struct, frozen=True, kw_only=True):
+    """The reply as it came, in the shape of OpenAI's API. `request`: the provider's own id for it, "" for none."""
+
+    status: int
+    request: str
+    body: bytes
+    usage: Usage = Usage()
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):

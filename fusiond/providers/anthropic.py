@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fusiond.protocol.chat import Completion, CompletionRequest
+from fusiond.protocol.chat import Completion, CompletionRequest, Relayed
 from fusiond.providers.anthropic_replies import AnthropicReading
 from fusiond.providers.base import Emit
+from fusiond.providers.openai_shape import as_openai, from_openai
 from fusiond.providers.remote import Kind, Remote
 from fusiond.providers.settings import Limits, ProviderConfig, Retries
 
@@ -54,6 +55,17 @@ class Anthropic:
         return await self._remote.complete(
             request, emit, lambda exchange: exchange.post(body), continues=continues
         )
+
+    async def relay(self, url: str, model: str, body: bytes) -> Relayed:
+        request = from_openai(url, model, body)
+        completion = await self._remote.complete(
+            request,
+            lambda _: None,
+            lambda exchange: exchange.post(_body(request, continues=False)),
+            continues=False,
+            once=True,
+        )
+        return as_openai(completion)
 
     async def aclose(self) -> None:
         await self._remote.aclose()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from fusiond.protocol.chat import Completion, CompletionChunk, CompletionRequest
+from fusiond.protocol.chat import Completion, CompletionChunk, CompletionRequest, Relayed
 
 Emit = Callable[[CompletionChunk], None]
 """Takes the next piece of a streamed answer."""
@@ -25,6 +25,9 @@ class Provider(Protocol):
         `fusiond.errors` only. Once a piece has been emitted, a failure that asking again may mend is `Interrupted`.
         Cancelling the task closes the request at the API, before the first token too.
         """
+
+    async def relay(self, url: str, model: str, body: bytes) -> Relayed:
+        """The whole reply to a body made for OpenAI's API, which names `model`. Asked once, whatever happens."""
 
     async def aclose(self) -> None:
         """Closes connections and lets go of what is held. No request may be under way."""

@@ -30,7 +30,7 @@ import msgspec
 
 from fusiond.errors import BadRequest, ConfigError
 from fusiond.models import SMOLLM2
-from fusiond.protocol.chat import Completion, CompletionRequest
+from fusiond.protocol.chat import Completion, CompletionRequest, Relayed
 from fusiond.providers.base import Emit
 from fusiond.providers.client import Client
 from fusiond.providers.openai import OpenAI
@@ -141,6 +141,11 @@ class LocalModel:
         options = {**self._options, **request.options}
         async with self._slots:
             return await self._api.complete(msgspec.structs.replace(request, options=options), emit)
+
+    async def relay(self, url: str, model: str, body: bytes) -> Relayed:
+        given: dict[str, Any] = msgspec.json.decode(body)
+        async with self._slots:
+            return await self._api.relay(url, model, msgspec.json.encode({**self._options, **given}))
 
     async def aclose(self) -> None:
         await self._api.aclose()

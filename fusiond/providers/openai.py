@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fusiond.errors import BadRequest
-from fusiond.protocol.chat import Completion, CompletionRequest
+from fusiond.protocol.chat import Completion, CompletionRequest, Relayed
 from fusiond.providers.base import Emit
 from fusiond.providers.openai_replies import OpenAIReading
 from fusiond.providers.remote import Exchange, Kind, Remote
@@ -41,6 +41,9 @@ class OpenAI:
         return await self._remote.complete(
             request, emit, lambda exchange: self._ask(body, exchange), continues=continues
         )
+
+    async def relay(self, url: str, model: str, body: bytes) -> Relayed:
+        return await self._remote.relay(url.removeprefix("/v1"), model, body)
 
     async def aclose(self) -> None:
         await self._remote.aclose()

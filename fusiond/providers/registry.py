@@ -47,6 +47,13 @@ class Providers:
             self._remote[provider] = self._open(provider, self._config.providers[provider])
         return self._remote[provider], name
 
+    async def find_for(self, named: str, model: str) -> tuple[Provider, str]:
+        """The same for a body that names its model: `provider/name`, or a name of the provider of `model`, or none."""
+        provider = named.partition("/")[0] if "/" in named else ""
+        if named and provider not in (LOCAL, *self._config.providers):
+            return await self.find(f"{model.partition('/')[0]}/{named}")
+        return await self.find(named or model)
+
     async def aclose(self) -> None:
         for provider in (*self._remote.values(), *self._local.values()):
             await provider.aclose()

@@ -11,19 +11,47 @@ import httpx
 import msgspec
 
 from fusiond.config.naming import nearest
-from fusiond.errors import BadReply, FusionError, UnknownModel
-from fusiond.protocol.chat import Completion, CompletionRequest
+from fusiond.errors import BadReply, DeadlineExceeded, FusionError, UnknownModel
+from fusiond.protocol.chat import Completion, CompletionRequest, Relayed, Usage
 from fusiond.providers.answer import Answer, Patience
 from fusiond.providers.base import Emit
 from fusiond.providers.client import Client
-from fusiond.providers.refusals import FOREIGN, Api, broken, declined, no_answer, no_key, read, refused
-from fusiond.providers.replies import Reading, body_of, read_stream
+from fusiond.providers.refusals import (
+    FOREIGN,
+    Api,
+    broken,
+    declined,
+    inside,
+    no_answer,
+    no_key,
+    read,
+    refused,
+)
+from fusiond.providers.replies import Reading, body_of, decoded, read_stream
 from fusiond.providers.retrying import until_answered
 from fusiond.providers.settings import Limits, ProviderConfig, Retries
 
 _LIST_MODELS_S = 5.0
+_ONCE = Retries(attempts=1)
 
 _encode = msgspec.json.Encoder().encode
+
+
+class _Used(msgspec.Struct, frozen=True):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class _Counted(msgspec.Struct, frozen=True):
+    """What is read of a reply that is passed on as it came."""
+
+    usage: _Used | None = None
+    error: Any = None
+
+
+_decode_counted = msgspec.json.Decoder(_Counted)
 
 
 class Kind(NamedTuple):
@@ -79,8 +107,9 @@ class Remote:
         ask: Callable[[Exchange], Awaitable[None]],
         *,
         continues: bool,
+        once: bool = False,
     ) -> Completion:
-        """As `Provider.complete`: `ask` posts the body, and is called again after what may pass.
+        """As `Provider.complete`: `ask` posts the body, and, unless `once`, is called again after what may pass.
 
         `continues`: the API goes on from `request.prefix`.
         """
@@ -89,8 +118,40 @@ class Remote:
         answer = Answer(request, emit, continues=continues)
         async with Patience(self._limits, answer, self.api.name, stream=request.stream) as patience:
             exchange = Exchange(answer, lambda body: self._post(request, body, answer, patience))
-            await until_answered(lambda: ask(exchange), self._retries, patience.remaining)
+            retries = _ONCE if once else self._retries
+            await until_answered(lambda: ask(exchange), retries, patience.remaining)
         return answer.completion(request.model)
+
+    async def relay(self, path: str, model: str, body: bytes) -> Relayed:
+        """Posts `body` once; the reply as it came."""
+        if self._needs_key and not self.api.secret:
+            raise no_key(self.api)
+        limit = self._limits.total
+        try:
+            async with asyncio.timeout(limit) as patience, self._client.send("POST", path, body) as response:
+                if response.status_code != 200:
+                    raise await self._refused(response, model)
+                if "html" in response.headers.get("content-type", ""):
+                    raise no_answer(self.api, "a web page")
+                reply = await body_of(response)
+        except FOREIGN as error:
+            if isinstance(error, TimeoutError) and patience.expired():
+                raise DeadlineExceeded(f"{self.api.name} has not answered within {limit:g} s") from error
+            raise broken(self.api, error, started=False, connect=self._limits.connect) from error
+        counted = decoded(self.api, _decode_counted, reply)
+        if counted.error:
+            raise inside(self.api, model, counted.error, started=False)
+        used = counted.usage or _Used()
+        usage = Usage(
+            used.prompt_tokens if used.input_tokens is None else used.input_tokens,
+            used.completion_tokens if used.output_tokens is None else used.output_tokens,
+        )
+        return Relayed(
+            status=response.status_code,
+            request=response.headers.get("x-request-id", ""),
+            body=reply,
+            usage=usage,
+        )
 
     async def aclose(self) -> None:
         await self._client.aclose()

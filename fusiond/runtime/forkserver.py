@@ -23,6 +23,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 import fusiond.actors.agent
+import fusiond.actors.batch
 import fusiond.actors.host
 import fusiond.actors.life
 import fusiond.actors.router

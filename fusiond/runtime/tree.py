@@ -15,6 +15,7 @@ from fusiond.supervision.spec import ActorSpec
 
 FORKSERVER = "forkserver"
 ROUTER = "router"
+_SINGLE = ("store", "batch")  # one of each, whatever the configuration says of replicas
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Pa
             "run_dir": str(paths.run),
         },
         "agent": {},
+        "batch": {"model": config.model},
     }
     found = {FORKSERVER: _part(config, FORKSERVER, "forkserver", "", {"preload": _preload(config)})}
     found[ROUTER] = _part(
@@ -62,7 +64,7 @@ def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Pa
     )
     for kind, blob in handed.items():
         settings = config.actors[kind]
-        names = [kind] if kind == "store" else [f"{kind}.{number}" for number in range(settings.replicas)]
+        names = [kind] if kind in _SINGLE else [f"{kind}.{number}" for number in range(settings.replicas)]
         for name in names:
             found[name] = _part(config, name, kind, kind, blob)
         for number in range(_standbys(config, kind)):

@@ -47,7 +47,66 @@ _SESSIONS = (
     "CREATE INDEX turns_of_session ON turns (session, n)",
 )
 
-MIGRATIONS: list[tuple[str, ...]] = [_SESSIONS]
+_BATCHES = (
+    """
+    CREATE TABLE batches (
+        n             INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: its rows may outlive it for a while
+        id            TEXT    NOT NULL UNIQUE,
+        key           TEXT,                 -- what it is made of; NULL: discarded
+        uid           INTEGER NOT NULL,
+        state         TEXT    NOT NULL,
+        created       TEXT    NOT NULL,
+        updated       TEXT    NOT NULL,
+        began         TEXT,
+        ended         TEXT,
+        source        TEXT    NOT NULL,
+        reason        TEXT    NOT NULL DEFAULT '',
+        settings      BLOB    NOT NULL,
+        total         INTEGER NOT NULL,
+        received      INTEGER NOT NULL DEFAULT 0,
+        next          INTEGER NOT NULL DEFAULT 0,  -- the first item that was never given out
+        completed     INTEGER NOT NULL DEFAULT 0,
+        failed        INTEGER NOT NULL DEFAULT 0,
+        asked_twice   INTEGER NOT NULL DEFAULT 0,
+        retries       INTEGER NOT NULL DEFAULT 0,
+        input_tokens  INTEGER NOT NULL DEFAULT 0,
+        output_tokens INTEGER NOT NULL DEFAULT 0,
+        latencies     BLOB    NOT NULL DEFAULT x''
+    )
+    """,
+    "CREATE UNIQUE INDEX batches_by_key ON batches (uid, key) WHERE key IS NOT NULL",
+    "CREATE INDEX batches_by_state ON batches (state)",
+    """
+    CREATE TABLE batch_items (
+        id        INTEGER PRIMARY KEY,  -- batches.n << 32 | its number
+        custom_id TEXT    NOT NULL,
+        url       TEXT    NOT NULL,
+        body      BLOB    NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE batch_held (
+        id    INTEGER PRIMARY KEY,
+        asked INTEGER NOT NULL DEFAULT 0,  -- 1: given out, perhaps to somebody who has died since
+        again INTEGER NOT NULL DEFAULT 0,  -- how often it was given out although it had been already
+        tries INTEGER NOT NULL DEFAULT 0   -- how often it was asked again after an error
+    )
+    """,
+    """
+    CREATE TABLE batch_results (
+        id       INTEGER PRIMARY KEY,
+        asks     INTEGER NOT NULL,
+        ms       REAL    NOT NULL,
+        status   INTEGER NOT NULL,
+        request  TEXT    NOT NULL,
+        response BLOB    NOT NULL,
+        code     TEXT    NOT NULL,
+        message  TEXT    NOT NULL
+    )
+    """,
+)
+
+MIGRATIONS: list[tuple[str, ...]] = [_SESSIONS, _BATCHES]
 """The statements that lead from version i to version i + 1, at index i."""
 
 

@@ -37,7 +37,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     `intensity`: at most so many automatic spawns of one actor in any `period_s`. `max_failures`: past so many
     failed lives in a row it is `failed`, and probed every `probe_s`. `stable_s`: ready for so long, its
-    failures are forgotten. `refill_s`: a standby that was promoted is replaced after so long. `dump_s`: what a hung process gets for its stack dump before it is killed.
+    failures are forgotten. `refill_s`: a standby that was promoted is replaced after so long. `dump_s`: what a hung
+    process gets for its stack dump before it is killed.
     """
 
     intensity: int = 20

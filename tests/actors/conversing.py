@@ -73,6 +73,7 @@ class Answering:
     timeout: float | None
     breaks_while_read: bool
     cancelled: bool = False
+    attempt: int = 1
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for step in self.steps:

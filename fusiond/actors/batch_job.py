@@ -1,0 +1,399 @@
+"""One job being worked on: gives its items to models, and what comes back to the store.
+
+The store knows which items have no result; this only holds some of them for a while. So it may die at any moment: its
+successor is given again what it held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import random
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from fusiond.actors.base import Port, Stream
+from fusiond.batches.pace import Budget, Pace
+from fusiond.errors import (
+    BadRequest,
+    Busy,
+    Cancelled,
+    ConfigError,
+    Denied,
+    FusionError,
+    NotFound,
+    PoisonRequest,
+    ProviderDown,
+    UnknownModel,
+)
+from fusiond.protocol.batches import (
+    ENDED,
+    Claimed,
+    Job,
+    JobState,
+    Move,
+    Outcome,
+    Progress,
+    RequestCounts,
+    Step,
+    Stepped,
+)
+from fusiond.protocol.chat import Relayed, RelayRequest
+
+log = logging.getLogger(__name__)
+
+_STORE = 30.0  # seconds the store has for a step
+_AGAIN = 1.0  # seconds until a store that refused is asked again
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds before an item is asked again
+_BYTES_A_TOKEN = 4  # an estimate, until the provider says what it was
+_SAMPLE_EVERY, _SAMPLES = 0.5, 20  # of the rate: over the last ten seconds
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_stepped = msgspec.msgpack.Decoder(Stepped).decode
+_decode_job = msgspec.msgpack.Decoder(Job).decode
+_decode_relayed = msgspec.msgpack.Decoder(Relayed).decode
+
+
+class _Item:
+    """An item held. `asks`: how often it was given to a process that died with it, and once; `tries`: errors so far."""
+
+    __slots__ = ("asked_at", "asks", "body", "estimate", "n", "task", "tries", "url")
+
+    def __init__(self, claimed: Claimed) -> None:
+        self.n, self.url, self.body, self.tries = claimed.n, claimed.url, claimed.body, claimed.tries
+        self.asks = 1
+        self.asked_at = 0.0
+        self.estimate = len(claimed.body) / _BYTES_A_TOKEN
+        self.task: asyncio.Task[None] | None = None
+
+
+class Runner:
+    """Works on `job` from `run`'s beginning to its end.
+
+    `pace`: the provider's, shared with other jobs; `share`: how many of its places are ours at most. `freed` is called
+    when a place has become free.
+    """
+
+    def __init__(
+        self,
+        port: Port,
+        job: Job,
+        *,
+        model: str,
+        pace: Pace,
+        share: Callable[[], int],
+        freed: Callable[[], None],
+    ) -> None:
+        self.job = job
+        self.pace = pace
+        self._port, self._model, self._share, self._freed = port, model, share, freed
+        self._loop = asyncio.get_running_loop()
+        self._items: dict[int, _Item] = {}  # everything held, by number
+        self._ready: deque[_Item] = deque()
+        self._later: list[tuple[float, int]] = []  # a heap of (when, number)
+        self._asking: set[_Item] = set()
+        self._outcomes: list[Outcome] = []
+        self._retried: list[int] = []
+        self._put_off = 0
+        self._dry = False  # the store has no more items for us
+        self._wanted: JobState | None = None  # where it is to end, if not by itself
+        self._leaving = False
+        self._wanted_reason = ""
+        self._trouble = ""  # of the store
+        self._wake = asyncio.Event()
+        self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
+        self._budgets(job)
+
+    # --- from outside ------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def cancel(self) -> None:
+        """What is in flight is taken back at the provider; what has been answered stays."""
+        self._end_as("cancelled")
+
+    def leave(self) -> None:
+        """Begins nothing new, finishes what is in flight; `run` then returns, and somebody else goes on."""
+        self._leaving = True
+        self.wake()
+
+    def refilled(self) -> None:
+        """There may be items for us again."""
+        self._dry = False
+        self.wake()
+
+    @property
+    def places(self) -> int:
+        """How many items may be asked at once by its own settings."""
+        return self.job.settings.concurrency or self.pace.ceiling
+
+    @property
+    def reason(self) -> str:
+        """Why it does not go on as it should, "" if it does."""
+        return self._trouble or self.pace.reason or self.job.reason
+
+    def progress(self) -> Progress:
+        counts = self.job.request_counts
+        done, rate = counts.completed + counts.failed, self._rate()
+        return Progress(
+            job=self.job.id,
+            state=self.job.state,
+            total=counts.total,
+            completed=counts.completed,
+            failed=counts.failed,
+            in_flight=len(self._asking),
+            asked_twice=self.job.asked_twice,
+            input_tokens=self.job.input_tokens,
+            output_tokens=self.job.output_tokens,
+            rate=rate,
+            left_s=round((counts.total - done) / rate, 1) if rate else None,
+            reason=self.reason,
+        )
+
+    # --- the loop ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Returns when the job has ended, or when it is to be left to somebody else."""
+        try:
+            while self.job.state not in ENDED:
+                now = self._loop.time()
+                while self._later and self._later[0][0] <= now:
+                    self._ready.append(self._items[heapq.heappop(self._later)[1]])
+                room = self._room(now)
+                while room > 0 and self._ready:
+                    self._ask(self._ready.popleft(), now)
+                    room -= 1
+                if self._wanted is not None:
+                    await self._finish(self._wanted, self._wanted_reason)
+                elif self._leaving and not self._asking:
+                    await self._step(0, back=list(self._items))
+                    if not self._trouble:
+                        return
+                elif self.job.state == "finalizing":
+                    await self._move("completed")
+                elif self._outcomes or self._retried or (room > 0 and not self._dry and not self._leaving):
+                    await self._step(room if not self._dry and not self._leaving else 0)
+                else:
+                    await self._sleep(now)
+        except NotFound:  # it has been deleted
+            return
+        finally:
+            for item in self._asking:
+                if item.task is not None:
+                    item.task.cancel()
+
+    def _room(self, now: float) -> int:
+        if self._leaving or self._wanted is not None:
+            return 0
+        room = min(min(self.places, self._share()) - len(self._asking), self.pace.room(now))
+        if self._requests is not None:
+            room = min(room, int(self._requests.left(now)))
+        if self._tokens is not None and self._tokens.left(now) < 1:
+            room = 0
+        return room
+
+    async def _sleep(self, now: float) -> None:
+        """Until something has happened, or the time of something has come."""
+        times = [self._later[0][0]] if self._later else []
+        if self._ready or not self._dry:
+            times += [
+                now + budget.wait(now) for budget in (self._requests, self._tokens) if budget is not None
+            ]
+            times.append(self.pace.closed_until)
+        ahead = [when for when in times if when > now]
+        try:
+            async with asyncio.timeout_at(min(ahead) if ahead else None):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    async def _step(self, want: int, back: list[int] | None = None) -> None:
+        """One exchange with the store. What it does not take is offered again."""
+        outcomes, self._outcomes = self._outcomes, []
+        retried, self._retried = self._retried, []
+        put_off, self._put_off = self._put_off, 0
+        step = Step(
+            job=self.job.id,
+            have=[] if back else list(self._items),
+            outcomes=outcomes,
+            retried=retried,
+            put_off=put_off,
+            back=back or [],
+            want=want,
+        )
+        try:
+            reply = _decode_stepped(
+                await self._port.request("store", "batches.step", _encode(step), timeout=_STORE)
+            )
+        except NotFound:
+            raise
+        except FusionError as error:
+            self._outcomes, self._retried = outcomes + self._outcomes, retried + self._retried
+            self._put_off += put_off
+            self._trouble = error.message
+            log.warning("job %s waits: %s", self.job.id, error)
+            await asyncio.sleep(_AGAIN)
+            return
+        self._trouble = ""
+        self._budgets(reply.job)
+        self.job = reply.job
+        for outcome in outcomes:
+            del self._items[outcome.n]
+        for claimed in reply.items:
+            item = self._items[claimed.n] = _Item(claimed)
+            self._ready.append(item)
+        self._dry = self._dry or len(reply.items) < want
+        if self.job.state == "cancelling":
+            self.cancel()
+        self._sample()
+
+    async def _move(self, state: JobState, reason: str = "") -> None:
+        move = Move(job=self.job.id, state=state, reason=reason)
+        try:
+            self.job = _decode_job(
+                await self._port.request("store", "batches.move", _encode(move), timeout=_STORE)
+            )
+            self._trouble = ""
+        except NotFound:
+            raise
+        except FusionError as error:
+            self._trouble = error.message
+            await asyncio.sleep(_AGAIN)
+
+    def _end_as(self, state: JobState, reason: str = "") -> None:
+        if self._wanted is None:
+            self._wanted, self._wanted_reason = state, reason
+            for item in list(self._asking):
+                if item.task is not None:
+                    item.task.cancel()
+            self.wake()
+
+    async def _finish(self, state: JobState, reason: str) -> None:
+        """Ends before all is done: what is in flight has been taken back; the rest is the store's again."""
+        if self._asking:
+            await asyncio.wait([item.task for item in self._asking if item.task is not None])
+        asked = {item.n for item in self._items.values() if item.asked_at and not item.tries}
+        await self._step(0, back=[n for n in self._items if n not in asked] or None)
+        if not self._trouble:
+            await self._move(state, reason)
+
+    # --- one item ----------------------------------------------------------------------------------------------------
+
+    def _ask(self, item: _Item, now: float) -> None:
+        request = RelayRequest(url=item.url, body=item.body, model=self._model)
+        self.pace.asked()
+        item.asked_at = now
+        if self._requests is not None:
+            self._requests.spend(1)
+        if self._tokens is not None:
+            self._tokens.spend(item.estimate)
+        self._asking.add(item)
+        item.task = self._loop.create_task(
+            self._await(item, self._port.stream("llm", "relay", _encode(request)))
+        )
+
+    async def _await(self, item: _Item, stream: Stream) -> None:
+        try:
+            reply = _decode_relayed(await stream.result())
+        except asyncio.CancelledError:
+            stream.cancel()
+            raise
+        except FusionError as error:
+            self._failed(item, error)
+        else:
+            self._answered(item, reply)
+        finally:
+            item.asks += stream.attempt - 1
+            self._asking.discard(item)
+            self.pace.gone()
+            self.wake()
+            self._freed()
+
+    def _answered(self, item: _Item, reply: Relayed) -> None:
+        self.pace.answered()
+        usage = reply.usage
+        used_in, used_out = usage.input_tokens or 0, usage.output_tokens or 0
+        if self._tokens is not None:
+            self._tokens.spend(used_in + used_out - item.estimate)
+        self._outcomes.append(
+            Outcome(
+                n=item.n,
+                asks=item.asks,
+                ms=round((self._loop.time() - item.asked_at) * 1000, 1),
+                status=reply.status,
+                request=reply.request,
+                body=reply.body,
+                input_tokens=used_in,
+                output_tokens=used_out,
+            )
+        )
+
+    def _failed(self, item: _Item, error: FusionError) -> None:
+        """What an error means: for this item, for the provider, or for the whole job."""
+        now = self._loop.time()
+        if isinstance(error, Cancelled):  # a router that was drained; it was not the item's doing
+            self._ready.appendleft(item)
+        elif isinstance(error, UnknownModel) and b'"model"' in item.body:
+            self._give_up(item, error)
+        elif isinstance(error, Denied | ConfigError):
+            self._ready.appendleft(item)
+            self._end_as("failed", str(error))
+        elif isinstance(error, BadRequest | PoisonRequest):
+            self.pace.answered()
+            self._give_up(item, error)
+        elif isinstance(error, ProviderDown):
+            if self.pace.failed(now, (self.job.id, item.n), error.message):
+                self._put_off += 1
+                self._ready.append(item)
+            else:
+                self._try_again(item, error, now)
+        elif isinstance(error, Busy):
+            self.pace.slow_down(now, item.asked_at, error.retry_after, error.message)
+            self._put_off += 1
+            self._ready.appendleft(item)
+        else:
+            self._try_again(item, error, now)
+
+    def _try_again(self, item: _Item, error: FusionError, now: float) -> None:
+        item.tries += 1
+        if item.tries >= self.job.settings.max_attempts:
+            self._give_up(item, error)
+            return
+        self._retried.append(item.n)
+        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**item.tries)
+        heapq.heappush(self._later, (now + pause * random.uniform(0.5, 1), item.n))  # noqa: S311 — jitter
+
+    def _give_up(self, item: _Item, error: FusionError) -> None:
+        ms = round((self._loop.time() - item.asked_at) * 1000, 1)
+        self._outcomes.append(Outcome(n=item.n, asks=item.asks, ms=ms, code=error.code, message=str(error)))
+
+    # --- figures -----------------------------------------------------------------------------------------------------
+
+    def _budgets(self, job: Job) -> None:
+        """Takes over limits that are new or have changed."""
+        now, before, after = self._loop.time(), self.job.settings, job.settings
+        if job is self.job or before.rpm != after.rpm:
+            self._requests = Budget(after.rpm, now) if after.rpm else None
+        if job is self.job or before.tpm != after.tpm:
+            self._tokens = Budget(after.tpm, now) if after.tpm else None
+
+    def _sample(self) -> None:
+        now, counts = self._loop.time(), self.job.request_counts
+        if not self._samples or now - self._samples[-1][0] >= _SAMPLE_EVERY:
+            self._samples.append((now, _done(counts)))
+
+    def _rate(self) -> float | None:
+        if not self._samples:
+            return None
+        (began, before), now = self._samples[0], self._loop.time()
+        done = _done(self.job.request_counts) - before
+        return round(done / (now - began), 2) if done and now - began >= _SAMPLE_EVERY else None
+
+
+def _done(counts: RequestCounts) -> int:
+    return counts.completed + counts.failed
