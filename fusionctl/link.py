@@ -74,7 +74,7 @@ class Link:
             ends: list[asyncio.Future[Any]] = [task, self._gone]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise DaemonGone(f"the daemon (pid {self.daemon.holder.pid}) has ended")
+                raise self._ended()
             return task.result()
         finally:
             self._finish()
@@ -91,10 +91,14 @@ class Link:
     async def close(self) -> None:
         if self._guard is not None:
             self._guard.cancel()
+        why = self._ended() if self.gone else None  # others may be waiting here who have not noticed it yet
         for requester in (self._router, self._control):
             if requester is not None:
-                await requester.close()
+                await requester.close(why)
         self._lose()
+
+    def _ended(self) -> DaemonGone:
+        return DaemonGone(f"the daemon (pid {self.daemon.holder.pid}) has ended")
 
     def _lose(self) -> None:
         if self._pidfd is not None:

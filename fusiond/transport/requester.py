@@ -281,9 +281,9 @@ class Requester:
         """Asks; iterate over the chunks of the reply, then await its `result()`."""
         return self._requests.open(service, verb, body, timeout, repeatable, id)
 
-    async def close(self) -> None:
-        """Takes back what is open and closes the connection."""
-        self._requests.fail_all(Cancelled("the connection was closed"))
+    async def close(self, why: FusionError | None = None) -> None:
+        """Takes back what is open, which ends with the error `why`, and closes the connection."""
+        self._requests.fail_all(why or Cancelled("the connection was closed"))
         self._requests.flush()
         self._dealer.close(linger_ms=100)
 

@@ -122,6 +122,7 @@ def test_a_line_that_is_not_json_is_bad(line: bytes, why: str) -> None:
             {"prompt": "x", "custom_id": "a"},
             'unknown key "custom_id"; the keys are prompt, id, system, model',
         ),
+        (openai(prompt="x"), 'unknown key "custom_id"; the keys are prompt, id, system, model'),
         ({"prompt": 5}, '"prompt" must be a string and not blank'),
         ({"prompt": None}, '"prompt" must be a string and not blank'),
         ({"prompt": ["x"]}, '"prompt" must be a string and not blank'),

@@ -32,6 +32,11 @@ def test_an_error_stands_where_there_is_no_answer() -> None:
     )
 
 
+def test_an_answer_of_several_lines_is_put_on_one() -> None:
+    line = result_line("i", "a", Response(200, "r", b'{\r\n "x":\r1\n}\n'), None)
+    assert b'"body":{   "x": 1 } }' in line
+
+
 @given(
     id=st.text(),
     custom_id=st.text(),
