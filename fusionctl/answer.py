@@ -15,7 +15,14 @@ from dataclasses import dataclass
 import msgspec
 
 from fusionctl.link import DaemonGone, Link
-from fusiond.errors import Cancelled, DeadlineExceeded, Interrupted
+from fusiond.errors import (
+    MAX_DEATHS,
+    Cancelled,
+    Crashed,
+    DeadlineExceeded,
+    Interrupted,
+    PoisonRequest,
+)
 from fusiond.protocol.chat import ChatChunk, ChatReply, ChatRequest, Usage
 from fusiond.transport.ids import new_id
 from fusiond.transport.requester import Pending
@@ -89,7 +96,7 @@ class ChatStream:
             self._pending.cancel()
 
     async def __aiter__(self) -> AsyncGenerator[ChatChunk, None]:
-        fruitless = 0
+        fruitless = crashes = 0
         while self._answer is None:
             before = self.text
             try:
@@ -99,6 +106,9 @@ class ChatStream:
             except DaemonGone:
                 self._asked = max(self._asked, 1)  # it may have been; what is not known counts as asked
             except Interrupted as error:
+                crashes += isinstance(error, Crashed)
+                if crashes == MAX_DEATHS:
+                    raise PoisonRequest(f"this question ended {crashes} processes of agent") from error
                 fruitless = 0 if self.text != before else fruitless + 1
                 if fruitless == _FRUITLESS:
                     raise

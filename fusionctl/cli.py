@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "restart": "Replace one actor, or all, without losing work.",
     "health": "Show each process of the tree.",
     "kill": "Kill an actor and measure its recovery.",
+    "drill": "Kill actors at random under load; count what was lost.",
     "events": "Show what happened: deaths, replacements, faults.",
     "logs": "Show what the actors wrote.",
     "chat": "Ask one question.",
@@ -143,6 +144,8 @@ def _report(error: Exception) -> int:
         text, code = _usage(error), error.exit_code
     elif isinstance(error, FusionError):
         text, code = str(error), error.exit_code
+    elif isinstance(error, UnicodeEncodeError):
+        text, code = "an argument has bytes that are no UTF-8 — write it in UTF-8", 2
     elif isinstance(error, OSError):
         text, code = _system(error), 77 if isinstance(error, PermissionError) else 1
     else:

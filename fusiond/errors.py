@@ -92,6 +92,12 @@ class Interrupted(Busy):
     code = "interrupted"
 
 
+class Crashed(Interrupted):
+    """The same, and the process that gave the answer died by its own doing: perhaps by this very request."""
+
+    code = "crashed"
+
+
 class Cancelled(FusionError):
     """Whoever asked took it back, or went away."""
 
@@ -110,6 +116,10 @@ class OutcomeUnknown(FusionError):
     """The process died while it worked on something that may not be done twice."""
 
     code = "outcome_unknown"
+
+
+MAX_DEATHS = 3
+"""Processes that one request may end."""
 
 
 class PoisonRequest(FusionError):

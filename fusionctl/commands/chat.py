@@ -105,9 +105,13 @@ def _piped() -> str:
 def option_value(text: str) -> Any:
     """The value as JSON says it (0.2, true, ["\\n"]), else the text itself."""
     try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+        value = msgspec.json.decode(text)
+        msgspec.msgpack.encode(value)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
         return text
+    except OverflowError:
+        raise click.UsageError(f"{text} is too large a number") from None
+    return value
 
 
 def read_schema(given: str) -> dict[str, Any]:
@@ -122,5 +126,7 @@ def read_schema(given: str) -> dict[str, Any]:
             ) from None
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
+    except RecursionError:
+        raise click.UsageError("--schema is nested too deeply") from None
     except msgspec.DecodeError as error:
         raise click.UsageError(f"--schema is no JSON object: {error}") from None

@@ -10,12 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from contextlib import suppress
 
 import msgspec
 
 from fusiond.actors.base import Actor, Call, Port
-from fusiond.errors import BadRequest, Busy, Interrupted, NotFound, UsageError
+from fusiond.errors import (
+    MAX_DEATHS,
+    BadRequest,
+    Busy,
+    Crashed,
+    Interrupted,
+    NotFound,
+    PoisonRequest,
+    UsageError,
+)
 from fusiond.protocol.chat import (
     ChatChunk,
     ChatReply,
@@ -30,7 +38,6 @@ from fusiond.protocol.sessions import BeginTurn, Conversation, FinishTurn, TurnA
 
 log = logging.getLogger(__name__)
 
-_RECORDING = 10.0  # seconds the store has to record an answer, whatever the request's own deadline
 _LONGEST_NAME = 64  # characters, twice a request's id in hex
 _PARTING = 0.5  # seconds a cancelled call waits for its record; the record itself goes on
 
@@ -148,11 +155,17 @@ class Agent(Actor):
 
     async def _complete(self, call: Call, wanted: CompletionRequest, telling: Telling) -> Completion:
         """The whole answer. A stream that breaks is continued from the text so far."""
+        crashes = 0
         for _ in range(self._most_asks):
             telling.asked += 1
             ask = msgspec.structs.replace(wanted, prefix=telling.text)
-            with suppress(Interrupted):
+            try:
                 completion = await self._stream(call, ask, telling)
+            except Interrupted as error:
+                crashes += isinstance(error, Crashed)
+                if crashes == MAX_DEATHS:
+                    raise PoisonRequest(f"this question ended {crashes} processes of llm") from error
+            else:
                 telling.asked += completion.asked - 1
                 return completion
             log.info("the answer to %s broke off after %d characters", call.id.hex(), len(telling.text))
@@ -173,7 +186,7 @@ class Agent(Actor):
             raise
 
     async def _record(self, turn: FinishTurn) -> None:
-        await self._port.request("store", "sessions.finish", _encode(turn), timeout=_RECORDING)
+        await self._port.request("store", "sessions.finish", _encode(turn))
 
     def _keep(self, recording: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """`recording` as a task that outlives the call it belongs to."""

@@ -25,6 +25,7 @@ from fusiond.errors import (
     Denied,
     FusionError,
     NotFound,
+    NotRunning,
     PoisonRequest,
     ProviderDown,
     UnknownModel,
@@ -299,16 +300,16 @@ class Runner:
 
     async def _await(self, item: _Item, stream: Stream) -> None:
         try:
-            reply = _decode_relayed(await stream.result())
+            reply = await stream.result()
+            item.asks += stream.attempt - 1
+            self._answered(item, _decode_relayed(reply))
         except asyncio.CancelledError:
             stream.cancel()
             raise
         except FusionError as error:
-            self._failed(item, error)
-        else:
-            self._answered(item, reply)
-        finally:
             item.asks += stream.attempt - 1
+            self._failed(item, error)
+        finally:
             self._asking.discard(item)
             self.pace.gone()
             self.wake()
@@ -352,7 +353,7 @@ class Runner:
                 self._ready.append(item)
             else:
                 self._try_again(item, error, now)
-        elif isinstance(error, Busy):
+        elif isinstance(error, Busy | NotRunning):
             self.pace.slow_down(now, item.asked_at, error.retry_after, error.message)
             self._put_off += 1
             self._ready.appendleft(item)

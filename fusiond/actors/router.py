@@ -35,7 +35,7 @@ from fusiond.protocol.envelope import (
     from_client,
     unpack,
 )
-from fusiond.protocol.lifeline import Aftermath, Announce, Assign, Drain, Gone, Ready, Stuck
+from fusiond.protocol.lifeline import Aftermath, Announce, Assign, Drain, Failed, Gone, Ready, Stuck
 from fusiond.routing.records import Route, Worker, key_of
 from fusiond.routing.table import Table
 from fusiond.transport.sockets import Listener, Peer
@@ -60,6 +60,7 @@ PUBLIC = {
 }
 """What clients may ask for; besides `ping`, of every service."""
 _ENDS = (Reply, Failure)  # a tuple: `Reply | Failure` would be made anew for each message
+_MOST_IDENTITIES = 4096  # of one client process
 _REFUSALS_LOGGED = 5  # a peer that talks rubbish is logged this often, not a million times
 
 
@@ -199,6 +200,9 @@ class Router:
         watched = self._watched.get(peer.pid)
         if watched is not None:
             watched[1].add(peer.identity)
+            if len(watched[1]) > _MOST_IDENTITIES:  # of connections that have been closed, mostly
+                asking = {identity for identity in watched[1] if self._table.asks((False, identity))}
+                self._watched[peer.pid] = (watched[0], asking | {peer.identity})
             return
         try:
             fd = os.pidfd_open(peer.pid)
@@ -239,6 +243,7 @@ class Router:
 
     def _on_tick(self) -> None:
         self._tick = None
+        self._actors.drain()  # what has been confirmed meanwhile, should we be late
         self._table.tick(self._loop.time())
         self._schedule()
 
@@ -257,6 +262,8 @@ class Router:
                 self._actors.forget(worker.address)
             requests = self._table.gone(word.name, word.generation, now, blame=word.blame)
             self._life.say(Aftermath(word.name, word.generation, requests))
+        elif isinstance(word, Failed):
+            self._table.down(word.service, word.why)
         elif isinstance(word, Drain):
             if word.name:
                 self._table.drain(word.name, word.generation)

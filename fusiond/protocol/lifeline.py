@@ -70,6 +70,13 @@ class Gone(msgspec.Struct, frozen=True, tag=True):
     blame: bool = False
 
 
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """To the router: this service's actor has failed, for the reason `why`; it is tried again only now and then."""
+
+    service: str
+    why: str
+
+
 class Drain(msgspec.Struct, frozen=True, tag=True):
     """To an actor: take no new work, finish what you have, exit. To the router: this actor drains."""
 
@@ -83,7 +90,7 @@ class Commit(msgspec.Struct, frozen=True, tag=True):
     fault: Fault
 
 
-ToProcess = Fork | Assign | Promote | Announce | Gone | Drain | Commit
+ToProcess = Fork | Assign | Promote | Announce | Gone | Failed | Drain | Commit
 
 # --- to the supervisor -----------------------------------------------------------------------------------------------
 

@@ -94,7 +94,8 @@ def _body(request: CompletionRequest, *, continues: bool) -> dict[str, Any]:
         options["system"] = "\n\n".join(system)
     if request.schema is not None:
         form = {"type": "json_schema", "schema": _closed(request.schema)}
-        options["output_config"] = {**(options.get("output_config") or {}), "format": form}
+        given = options.get("output_config")
+        options["output_config"] = {**(given if isinstance(given, dict) else {}), "format": form}
     return {**options, "model": request.model, "messages": messages, "stream": request.stream}
 
 

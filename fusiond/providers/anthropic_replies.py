@@ -9,7 +9,7 @@ import msgspec
 from fusiond.protocol.chat import Usage
 from fusiond.providers.answer import Answer
 from fusiond.providers.refusals import Api, declined, inside, no_answer
-from fusiond.providers.replies import Piece, decoded
+from fusiond.providers.replies import Piece, decoded, tokens
 
 _FINISH_REASONS = {
     "end_turn": "stop",
@@ -124,7 +124,7 @@ class AnthropicReading:
         counted = self._counted = msgspec.structs.replace(self._counted, **told)
         inputs = (counted.input_tokens, counted.cache_creation_input_tokens, counted.cache_read_input_tokens)
         known = [tokens for tokens in inputs if tokens is not None]
-        self._answer.usage = Usage(sum(known) if known else None, counted.output_tokens)
+        self._answer.usage = Usage(tokens(sum(known) if known else None), tokens(counted.output_tokens))
 
 
 def _text(block: _Block) -> str:

@@ -52,7 +52,8 @@ class OpenAI:
         """Asks once; a server that does not know `stream_options` is asked again without."""
         if not body["stream"] or self._counts is False:
             return await exchange.post(body)
-        options = body.get("stream_options") or {}
+        given = body.get("stream_options")
+        options = given if isinstance(given, dict) else {}
         try:
             await exchange.post({**body, "stream_options": {"include_usage": True, **options}})
         except BadRequest as error:
@@ -84,8 +85,9 @@ def _can_be_strict(schema: Any) -> bool:
         return True
     if schema.get("type") == "object" or "properties" in schema:
         properties = schema.get("properties") or {}
-        if schema.get("additionalProperties") is not False or set(schema.get("required") or ()) != set(
-            properties
-        ):
+        required = schema.get("required")
+        if schema.get("additionalProperties") is not False or not isinstance(required, list):
+            return False
+        if sorted(map(str, required)) != sorted(properties):
             return False
     return all(map(_can_be_strict, schema.values()))

@@ -9,7 +9,7 @@ import msgspec
 from fusiond.protocol.chat import Usage
 from fusiond.providers.answer import Answer
 from fusiond.providers.refusals import Api, declined, inside, no_answer
-from fusiond.providers.replies import Piece, decoded
+from fusiond.providers.replies import Piece, decoded, tokens
 
 
 class _Counted(msgspec.Struct):
@@ -77,7 +77,9 @@ class OpenAIReading:
         if reply.error:
             raise inside(self._api, self._model, reply.error, started=self._answer.started)
         if reply.usage is not None:
-            self._answer.usage = Usage(reply.usage.prompt_tokens, reply.usage.completion_tokens)
+            self._answer.usage = Usage(
+                tokens(reply.usage.prompt_tokens), tokens(reply.usage.completion_tokens)
+            )
         choice = next((choice for choice in reply.choices or () if choice.index == 0), None)
         if choice is not None and choice.finish_reason:
             self._answer.finish_reason = choice.finish_reason

@@ -27,7 +27,14 @@ from fusiond.errors import (
 )
 from fusiond.providers.retrying import retry_after
 
-FOREIGN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, aiohttp.ClientError, OSError)
+FOREIGN = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.StreamError,
+    aiohttp.ClientError,
+    OSError,
+    UnicodeError,  # a host that cannot be a name
+)
 """What a request may raise that is not ours. (A TimeoutError is an OSError; our own limits are not seen here.)"""
 
 _KEYS = re.compile(r"\b(?:sk|key|pk)-[\w*.\-]{4,}")
@@ -83,7 +90,7 @@ def read(body: bytes) -> Refusal:
     """An API's error body; one that is no JSON has no words."""
     try:
         found = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Refusal(frozenset(), "", None)
     return of(found)
 
@@ -223,7 +230,7 @@ def broken(api: Api, error: BaseException, *, started: bool, connect: float) -> 
         return ConfigError(
             f"the certificate of {api.url} is not trusted", advice="name its authority with SSL_CERT_FILE"
         )
-    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol) or isinstance(
+    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | UnicodeError) or isinstance(
         cause, aiohttp.InvalidURL
     ):
         return ConfigError(f"{api.url} is no URL to ask", advice=f"correct providers.{api.name}.base_url")

@@ -27,7 +27,7 @@ from fusiond.providers.refusals import (
     read,
     refused,
 )
-from fusiond.providers.replies import Reading, body_of, decoded, read_stream
+from fusiond.providers.replies import Reading, body_of, decoded, read_stream, tokens
 from fusiond.providers.retrying import until_answered
 from fusiond.providers.settings import Limits, ProviderConfig, Retries
 
@@ -143,8 +143,8 @@ class Remote:
             raise inside(self.api, model, counted.error, started=False)
         used = counted.usage or _Used()
         usage = Usage(
-            used.prompt_tokens if used.input_tokens is None else used.input_tokens,
-            used.completion_tokens if used.output_tokens is None else used.output_tokens,
+            tokens(used.prompt_tokens if used.input_tokens is None else used.input_tokens),
+            tokens(used.completion_tokens if used.output_tokens is None else used.output_tokens),
         )
         return Relayed(
             status=response.status_code,
@@ -203,8 +203,10 @@ class Remote:
 
 
 def _without_password(url: str) -> str:
+    """As it may be shown: a key may stand in its query too."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
         return "the base_url"
-    return str(parsed.copy_with(username=None, password=None)) if parsed.userinfo else url
+    secret = parsed.userinfo or parsed.query
+    return str(parsed.copy_with(username=None, password=None, query=None)) if secret else url

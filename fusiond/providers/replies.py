@@ -85,11 +85,16 @@ async def body_of(response: httpx.Response) -> bytes:
     return bytes(received)
 
 
+def tokens(count: int | None) -> int | None:
+    """A number of tokens, None for what cannot be one."""
+    return count if count is not None and 0 <= count < 1 << 53 else None
+
+
 def decoded(api: Api, decoder: msgspec.json.Decoder[T], data: bytes) -> T:
     """What a reply, or an event of it, holds. Raises BadReply if it is not what was expected."""
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise no_answer(api, "broken JSON" if data else "nothing") from None
 
 

@@ -22,12 +22,16 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from fusiond.errors import (
+    MAX_DEATHS,
+    BadRequest,
     Busy,
     Cancelled,
+    Crashed,
     DeadlineExceeded,
     FusionError,
     Interrupted,
     NotFound,
+    NotRunning,
     OutcomeUnknown,
     PoisonRequest,
 )
@@ -38,9 +42,9 @@ from fusiond.routing.records import Entry, Phase, Route, Worker, key_of
 
 PATIENCE = 0.25  # seconds after a start in which actors may register before anything is dispatched
 CONFIRM = 1.0  # seconds an actor has to confirm a cancel
-MAX_DEATHS = 3  # processes a request may end
 WINDOW = 256  # requests in flight at one actor; more wait here
 KEEP_ANSWERED = 30.0  # seconds an unacknowledged answer is remembered
+_KNOWN_WAIT, _KNOWN_MORE = 8, 1000  # times the queue's size and more: the bound for what is asked again
 ORPHAN = 10.0  # seconds a request that an actor held at a restart waits for its asker
 
 
@@ -67,6 +71,7 @@ class Table:
         self._patient_until = now + PATIENCE
         self._known = False  # whether the supervisor has said who lives
         self._open = False
+        self._down: dict[str, str] = {}  # services that nobody serves, and why
         self._orphans_until = now + ORPHAN
         self._revoked: set[bytes] = set()  # taken back before an actor said that it holds them
         self._stale: set[bytes] = set()  # answered and unacknowledged at the last sweep
@@ -94,6 +99,7 @@ class Table:
         """An actor is here (again), with the requests it holds."""
         worker.address = address
         worker.registered = True
+        self._down.pop(worker.service, None)
         for held in holds:
             entry = self.entries.get(held.id)
             if held.id in self._revoked:
@@ -118,6 +124,18 @@ class Table:
                 self._forward(entry)
         self.settle(now)
         self._pull(worker.service)
+
+    def down(self, service: str, why: str) -> None:
+        """Nobody serves this, and nobody will soon: what is asked of it is refused until somebody registers for it."""
+        if any(worker.service == service for worker in self.workers.values()):
+            return
+        self._down[service] = why
+        waiting = self._waiting.get(service)
+        while waiting:
+            id = waiting.popleft()
+            entry = self.entries.get(id)
+            if entry is not None and entry.phase is Phase.WAITING:
+                self._fail(id, entry, _not_running(service, why))
 
     def drain(self, name: str, generation: int) -> None:
         """Nothing new for this one."""
@@ -149,7 +167,8 @@ class Table:
                 )
                 failed += 1
             elif entry.chunked:
-                self._fail(id, entry, Interrupted(f"{name} died in the middle of its answer"))
+                broken = Crashed if blame else Interrupted
+                self._fail(id, entry, broken(f"{name} died in the middle of its answer"))
                 resumed += 1
             elif entry.phase is Phase.SENT or entry.header.repeatable:
                 entry.phase = Phase.WAITING
@@ -179,9 +198,12 @@ class Table:
             self._refuse(route, header, NotFound(f"there is no service {header.service!r}"))
             return
         due = now + header.timeout_ms / 1000 if header.timeout_ms else None
+        if (why := self._down.get(header.service)) is not None:
+            self._refuse(route, header, _not_running(header.service, why))
+            return
         entry = Entry(header, body, route, due, uid)
         worker = self._choose(header)
-        if worker is None and len(waiting) >= self._queue_size:
+        if worker is None and self._is_full(route, header, len(waiting)):
             advice = "the queue is full; try again"
             self._refuse(route, header, Busy(f"{header.service} is busy", advice=advice, retry_after=1.0))
             return
@@ -229,6 +251,10 @@ class Table:
             if entry.phase is not Phase.ANSWERED:
                 self._abort(id, entry, Cancelled("the asker is gone"), now)
             self._forget(id)
+
+    def asks(self, route: Route) -> bool:
+        """Whether this asker waits for anything."""
+        return route in self._asked
 
     # --- what actors say ---------------------------------------------------------------------------------------------
 
@@ -326,9 +352,15 @@ class Table:
             self.tick(now)
 
     def _again(self, entry: Entry, route: Route, header: Request, body: bytes, now: float) -> None:
+        orphan = entry.header is None
+        if entry.header is not None and _subject(entry.header) != _subject(header):
+            self._refuse(route, header, BadRequest("this id was given to another request"))
+            return
+        if header.service not in self._waiting:
+            self._refuse(route, header, NotFound(f"there is no service {header.service!r}"))
+            return
         if entry.route is not None and entry.route != route:
             self._asked.get(entry.route, set()).discard(header.id)
-        orphan = entry.header is None
         entry.route, entry.body = route, body
         entry.header = header
         self._asked.setdefault(route, set()).add(header.id)
@@ -349,6 +381,14 @@ class Table:
                 self._fail(
                     header.id, entry, OutcomeUnknown("the answer was lost with the process that gave it")
                 )
+
+    def _is_full(self, route: Route, header: Request, waiting: int) -> bool:
+        """Whether a request finds no place. What was begun already does: an actor's own requests, of which there are no
+        more than it was given work, and what is asked again."""
+        if route[0]:
+            return False
+        known = header.attempt > 1 or not self._open
+        return waiting >= (_KNOWN_WAIT * self._queue_size + _KNOWN_MORE if known else self._queue_size)
 
     def _choose(self, header: Request) -> Worker | None:
         """The least-loaded actor that may have this request now."""
@@ -500,3 +540,12 @@ class Table:
             due.discard(id)
             if not due:
                 self._due.pop(int(entry.due * 10) + 1, None)
+
+
+def _subject(header: Request) -> tuple[str, str, bool]:
+    """What a request is about: the same each time it is asked."""
+    return header.service, header.verb, header.repeatable
+
+
+def _not_running(service: str, why: str) -> NotRunning:
+    return NotRunning(f"{service} has failed: {why}", advice="see: fusionctl health")

@@ -23,6 +23,7 @@ from fusiond.protocol.lifeline import (
     Beat,
     Commit,
     Drain,
+    Failed,
     Gone,
     Loading,
     Notice,
@@ -214,10 +215,18 @@ class Supervisor:
         if self._live.get(tree.ROUTER) is router:
             self._introduced = router
             router.say(Announce(self._peers(), whole=True))
+            for child in self.state.children.values():
+                if child.state == "failed":
+                    self._tell_router_of_failure(child)
 
     def _tell_router(self, word: Any) -> None:
         if (router := self._live.get(tree.ROUTER)) is not None and router is self._introduced:
             router.say(word)
+
+    def _tell_router_of_failure(self, child: Child) -> None:
+        """So that nobody waits for what will not come."""
+        if child.spec.service and child.spec.standby_for is None and child.last_exit is not None:
+            self._tell_router(Failed(child.spec.service, child.last_exit.detail))
 
     def process(self, name: str, generation: int | None = None) -> Process | None:
         """The live process of an actor, of this generation if one is given."""
@@ -251,6 +260,9 @@ class Supervisor:
                 recovery.mark_noticed()
             elif effect.kind in ("failed", "stopped", "backed_off"):
                 recovery.done.set()
+        if effect.kind == "failed":
+            # after the word that its last process is gone
+            self._loop.call_soon(self._tell_router_of_failure, self.state.children[effect.actor])
         self.journal.record(
             effect.kind,
             effect.actor,

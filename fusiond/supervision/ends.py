@@ -119,6 +119,8 @@ def condemn(turn: Turn, child: Child, cause: Cause) -> None:
 
 
 def condemn_stuck(turn: Turn, child: Child, _: StuckReported) -> None:
+    if child.loading:  # it has said that it would not hear
+        return
     if child.cause is None or child.cause.polite:
         condemn(turn, child, Cause("stuck", "did not confirm a cancel"))
 

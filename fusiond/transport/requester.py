@@ -40,6 +40,7 @@ class Pending:
     """A request on its way, and the stream of its reply: iterate over the chunks, then take `result`."""
 
     __slots__ = (
+        "_asks",
         "_chunks",
         "_end",
         "_loop",
@@ -64,6 +65,7 @@ class Pending:
         self.header = header
         self.body = body
         self.attempt = 1
+        self._asks = 0
         self._loop = loop
         self.due = None if timeout is None else self._loop.time() + timeout
         self._chunks: deque[bytes] = deque()
@@ -75,9 +77,17 @@ class Pending:
         """The header to send now: with what is left of the time, and from where the stream goes on."""
         left = 0 if self.due is None else max(1, int((self.due - self._loop.time()) * 1000))
         header, acks = self.header, self._requests.take_acks()
+        self._asks += 1
         return encode(
             Request(
-                header.id, header.service, header.verb, left, header.repeatable, self._received, acks=acks
+                header.id,
+                header.service,
+                header.verb,
+                left,
+                header.repeatable,
+                self._received,
+                self._asks,
+                acks,
             )
         )
 
@@ -200,7 +210,9 @@ class Requests:
                 pending.chunk(header.offset, body)
         elif isinstance(header, _ENDS):
             pending = self._pending.get(header.id)
-            if pending is None or pending.end(header, body):
+            if pending is not None and not pending.end(header, body):
+                self._send(pending.frame(), pending.body)  # chunks before the end were lost on the way
+            else:
                 self._pending.pop(header.id, None)
                 self._revoked.discard(header.id)
                 self._acknowledge(header.id)

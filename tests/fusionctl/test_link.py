@@ -17,8 +17,7 @@ async def test_whoever_still_waits_when_the_link_to_a_dead_daemon_is_closed_is_t
     daemon = autostart.reach(str(tree.home), autostart=False, notice=print)
     link = Link(daemon, watch=False, notice=print)
     waiting = asyncio.create_task(link.answer(link.control.request("supervisor", "events")))
-    while not link.control.connected:
-        await asyncio.sleep(0)
+    await link.control.request("supervisor", "ping")
     link._lose()
     await link.close()
     with pytest.raises(DaemonGone, match="has ended"):

@@ -317,3 +317,65 @@ def test_what_was_asked_of_the_router_before_is_taken_back_here(actors_first: bo
     assert world.stuck == []
     assert not actor.kept
     assert not world.table.entries
+
+
+def test_what_is_asked_again_finds_a_place_where_new_requests_do_not() -> None:
+    world = World(actors=1, queue_size=1)
+    held = [ask(world) for _ in range(3)]
+    world.begin_router()
+    for id in held:
+        ask(world, id=id)
+    assert [codes(world, id) for id in held] == [[], [], []]
+    world.register_all()
+    (actor,) = world.actors.values()
+    for id in held:
+        world.reply(actor, id)
+    assert [codes(world, id) for id in held] == [["ok"], ["ok"], ["ok"]]
+
+
+def test_what_actors_ask_for_work_under_way_is_never_refused_for_want_of_room() -> None:
+    world = World(actors=0, queue_size=1)
+    colleague: Route = (True, b"agent.0")
+    ids = [new_id() for _ in range(5)]
+    for id in ids:
+        world.table.request(colleague, Request(id, SERVICE, "complete"), b"", world.now)
+    assert set(world.table.entries) == set(ids)
+
+
+def test_an_id_stands_for_one_request_only() -> None:
+    world = World(actors=1)
+    id = ask(world)
+    world.table.request(ASKER, Request(id, "bogus", "ping"), b"", world.now)
+    assert codes(world, id) == ["bad_request"]
+    (first,) = world.actors.values()
+    world.die(first)
+    (second,) = world.actors.values()
+    assert id in second.running
+
+
+def test_a_service_that_has_failed_is_said_to_have_failed_until_somebody_serves_it() -> None:
+    world = World(actors=0)
+    waiting = ask(world)
+    world.table.down(SERVICE, "its file is damaged")
+    later = ask(world)
+    assert codes(world, waiting) == codes(world, later) == ["not_running"]
+    world.spawn("llm.0")
+    assert world.executions == {ask(world): 1}
+
+
+def test_a_service_with_another_actor_has_not_failed() -> None:
+    world = World(actors=1)
+    world.table.down(SERVICE, "one of two")
+    assert world.executions == {ask(world): 1}
+
+
+def test_a_stream_whose_actor_died_by_its_own_doing_is_told_so() -> None:
+    world = World(actors=1)
+    (actor,) = world.actors.values()
+    by_hand, by_itself = ask(world), ask(world)
+    world.chunk(actor, by_itself)
+    world.die(actor, blame=True)
+    (actor,) = world.actors.values()
+    world.chunk(actor, by_hand)
+    world.die(actor)
+    assert (codes(world, by_itself), codes(world, by_hand)) == (["crashed"], ["interrupted"])
