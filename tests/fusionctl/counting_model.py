@@ -13,8 +13,8 @@ class CountingModel:
     """Answers `You said: <the last message>`; closed (`gate` cleared) it answers when it is opened.
 
     `asked`: how often each last message came, `order`: in which order; `bodies`: the last ten, as they were written.
-    `status`: by a word in the message, the status it is refused with; "" stands for every message. `retry_after`: what a
-    429 says. `at_once`: the most requests that were here together.
+    `status`: by a word in the message, the status it is refused with; "" stands for every message. `retry_after`: what
+    a 429 says. `at_once`: the most requests that were here together.
     """
 
     def __init__(self, delay: float = 0.0) -> None:
