@@ -9,16 +9,15 @@ import asyncio
 import os
 import random
 import secrets
-import signal
-from contextlib import closing, suppress
+from contextlib import closing
 from itertools import pairwise
 
 import pytest
 
 from fusionctl.client import Client
-from fusiond.errors import Unreachable
 from fusiond.protocol.sessions import StoredMessage
 from tests.fusionctl.gated_model import GatedModel
+from tests.harm import harm
 from tests.tree import Tree
 
 CONFIG = """
@@ -33,9 +32,6 @@ replicas = 2
 """
 PATIENT, IMPATIENT = 6, 2
 """People who wait for their answers, and people who break off now and then."""
-FAULTS = [signal.SIGKILL] * 4 + [signal.SIGTERM] * 2 + [signal.SIGSTOP]
-SUPERVISOR = 0.05
-"""How often it is the supervisor's turn."""
 
 
 async def converse(
@@ -66,23 +62,6 @@ async def converse(
     return asked
 
 
-async def harm(client: Client, until: float, chance: random.Random) -> int:
-    """Sends signals to processes of the tree until the time is up; returns how many."""
-    loop, count = asyncio.get_running_loop(), 0
-    while loop.time() < until:
-        await asyncio.sleep(chance.uniform(0.05, 0.4))
-        try:
-            health = await client.health()
-        except Unreachable:
-            continue  # between two daemons: whoever asks next starts one
-        pids = [actor.pid for actor in health.actors if actor.pid]
-        pid = health.supervisor.pid if chance.random() < SUPERVISOR or not pids else chance.choice(pids)
-        with suppress(ProcessLookupError):
-            os.kill(pid, chance.choice(FAULTS))
-            count += 1
-    return count
-
-
 @pytest.mark.parametrize(
     "seconds",
     [30, pytest.param(600, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
@@ -96,13 +75,14 @@ async def test_nothing_is_lost_whatever_is_killed(tree: Tree, seconds: int) -> N
         tree.configure(model.configuration + CONFIG)
         tree.start()
         async with Client(tree.home) as client:
-            until = asyncio.get_running_loop().time() + seconds
+            loop = asyncio.get_running_loop()
+            until = loop.time() + seconds
             people = [
                 converse(client, who, until, random.Random(chance.random()) if who < IMPATIENT else None)
                 for who in range(IMPATIENT + PATIENT)
             ]
             async with asyncio.TaskGroup() as group:
-                harming = group.create_task(harm(client, until, chance))
+                harming = group.create_task(harm(client, chance, lambda: loop.time() < until))
                 conversing = [group.create_task(one) for one in people]
             assert harming.result() > seconds
             sessions = await client.sessions()

@@ -68,7 +68,8 @@ class Pace:
         if len(self._failing) < _UNANSWERED:
             return False
         if now >= self.closed_until:
-            self._threshold, self._limit = max(self._threshold / 2, self._limit / 2, 1.0), 1.0
+            if self._limit > 1:
+                self._threshold, self._limit = max(1.0, self._limit / 2), 1.0
             self._close(now + self._pause, reason)
             self._pause = min(LONGEST_PAUSE, 2 * self._pause)
         return True

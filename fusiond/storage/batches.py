@@ -191,6 +191,8 @@ def _next_state(row: sqlite3.Row, wanted: JobState) -> JobState | None:
         return None
     whole = row["received"] == row["total"]
     done = row["completed"] + row["failed"] == row["total"]
+    if wanted in ("finalizing", "completed") and not done:
+        return None
     if wanted == "in_progress" and (not whole or (done and row["state"] != "validating")):
         return None
     return "finalizing" if wanted == "in_progress" and done else wanted

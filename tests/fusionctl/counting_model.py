@@ -52,6 +52,9 @@ class CountingModel:
             daemon_threads = True
             block_on_close = False
 
+            def handle_error(self, *_: object) -> None:
+                """A client that was killed is no error here."""
+
         self._server = Server(("127.0.0.1", self.port), Endpoint)
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

@@ -350,6 +350,42 @@ def test_a_job_outlives_the_death_of(tree: Tree, model: CountingModel, victim: s
     assert detail(tree)["asked_twice"] <= 8
 
 
+@pytest.mark.parametrize("victim", ["store", "router", "batch", "supervisor"])
+def test_handing_over_outlives_the_death_of(tree: Tree, model: CountingModel, victim: str) -> None:
+    asked = prompts(tree, 30_000)
+    tree.start()
+    model.close_gate()
+    batch = tree.popen("batch", "prompts.txt", "--detach")
+    assert the_job(tree)["request_counts"]["total"] == len(asked)
+    pid = tree.supervisor if victim == "supervisor" else tree.actor(victim)["pid"]
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    out, err = batch.communicate(timeout=60)
+    assert (batch.returncode, out.strip()) == (0, the_job(tree)["id"]), err
+    with closing(sqlite3.connect(tree.home / "state" / "fusion.db")) as db:
+        assert db.execute("SELECT count(*), count(DISTINCT custom_id) FROM batch_items").fetchone() == (
+            30_000,
+            30_000,
+        )
+    tree.ok("batches", "cancel", out.strip())
+
+
+@pytest.mark.parametrize("victim", ["store", "router", "batch", "llm.0"])
+def test_cancelling_outlives_the_death_of(tree: Tree, model: CountingModel, victim: str) -> None:
+    prompts(tree, 20)
+    model.close_gate()
+    id = tree.ok("batch", "prompts.txt", "--detach", "--concurrency", "4").strip()
+    assert model.waiting.wait(10)
+    cancelling = tree.popen("batches", "cancel", id)
+    os.kill(tree.actor(victim)["pid"], signal.SIGKILL)
+    _, err = cancelling.communicate(timeout=30)
+    assert cancelling.returncode == 0, err
+    eventually(lambda: the_job(tree)["state"] == "cancelled")
+    eventually(lambda: tree.actor("llm.0")["in_flight"] == 0)
+    model.gate.set()
+    assert len(answers(tree.ok("batch", "prompts.txt"))) == 20
+
+
 def test_a_job_goes_on_by_itself_after_the_daemon_was_restarted(tree: Tree, model: CountingModel) -> None:
     prompts(tree, 20)
     model.close_gate()
