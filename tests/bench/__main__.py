@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tests.bench import (
+    batch,
     first_token,
     idle,
     machine,
@@ -35,6 +36,7 @@ _SCRIPTS = (
     "roundtrip",
     "first_token",
     "throughput",
+    "batch",
     "streams",
     "startup",
     "idle",
@@ -94,6 +96,7 @@ def _run(name: str, options: argparse.Namespace) -> Report:
         "roundtrip": lambda: roundtrip.run(_say, blocks=times or 16),
         "first_token": lambda: first_token.run(_say, rounds=times or 1000),
         "throughput": lambda: throughput.run(_say, blocks=times or 8),
+        "batch": lambda: batch.run(_say, rounds=times or 3),
         "streams": lambda: streams.run(_say, rounds=times or 3),
         "startup": lambda: startup.run(_say, rounds=times or 40),
         "idle": lambda: idle.run(_say, window_s=options.window),

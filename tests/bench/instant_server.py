@@ -1,8 +1,9 @@
 """An OpenAI-shaped server as quick as plain Python allows, so that it is not what is measured; and one that paces.
 
-`Server` is the bench's end; `python -m tests.bench.instant_server [TOKENS PER_SECOND]` is the process, which prints
+`Server` is the bench's end; `python -m tests.bench.instant_server TOKENS PER_SECOND DELAY` is the process, which prints
 its base URL when it listens. Of a request it reads the length, and whether a stream is wanted; the answer is one write.
-With TOKENS a stream is paced instead, as several requests of different ages would be: see `Paced`.
+With TOKENS a stream is paced instead, as several requests of different ages would be: see `Paced`. With DELAY a whole
+answer takes so many seconds.
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ _NAMED = {"id": "chatcmpl-1", "created": 1, "model": "echo"}
 
 
 class Server:
-    """The server's process, for as long as a `with` block lasts. `tokens`, `per_second`: the pace of a stream."""
+    """The server's process, for as long as a `with` block lasts. `tokens`, `per_second`: the pace of a stream.
 
-    def __init__(self, *, tokens: int = 0, per_second: float = 0) -> None:
+    `delay`: seconds until a whole answer.
+    """
+
+    def __init__(self, *, tokens: int = 0, per_second: float = 0, delay: float = 0) -> None:
         us = os.getpid()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.instant_server", str(tokens), str(per_second)],
+            [sys.executable, "-m", "tests.bench.instant_server", str(tokens), str(per_second), str(delay)],
             env=clean_environment(),
             stdout=subprocess.PIPE,
             text=True,
@@ -133,8 +137,8 @@ class Paced:
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, tokens: int, per_second: float) -> None:
-        self._tokens, self._per_second = tokens, per_second
+    def __init__(self, tokens: int, per_second: float, delay: float) -> None:
+        self._tokens, self._per_second, self._delay = tokens, per_second, delay
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -143,7 +147,9 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         while (body := self._next()) is not None:
-            if not _STREAM.search(body):
+            if not _STREAM.search(body) and self._delay:
+                asyncio.get_running_loop().call_later(self._delay, self._transport.write, _WHOLE)
+            elif not _STREAM.search(body):
                 self._transport.write(_WHOLE)
             elif self._tokens:
                 Paced(self._transport, self._tokens, self._per_second)
@@ -163,12 +169,14 @@ class _Connection(asyncio.Protocol):
         return body
 
 
-async def _serve(tokens: int, per_second: float) -> None:
+async def _serve(tokens: int, per_second: float, delay: float) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(tokens, per_second), "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(
+        lambda: _Connection(tokens, per_second, delay), "127.0.0.1", 0, backlog=1024
+    )
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), float(sys.argv[2])))
+    asyncio.run(_serve(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])))
