@@ -47,6 +47,7 @@ def main(home: str | None) -> int:
         child.start_logging(config.log_level)
         child.title(f"supervisor {paths.home or ''}".rstrip())
         linux.keep_secrets()
+        linux.share_heap()
         linux.raise_open_files()
         asyncio.run(_run(config, paths, env))
     finally:

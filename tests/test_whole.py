@@ -48,9 +48,9 @@ def test_the_first_chat_on_a_fresh_machine_is_answered(tree: Tree) -> None:
 
 
 def test_a_conversation_goes_on_after_the_daemon_was_restarted(tree: Tree) -> None:
-    first = tree.json("chat", "My name is Ada. What is the capital of France?")
+    first = tree.json("chat", "My name is Ada. What is the capital of France?", "-o", "max_tokens", "30")
     tree.ok("stop")
-    second = tree.json("chat", "-c", "And of Italy?")
+    second = tree.json("chat", "-c", "And of Italy?", "-o", "max_tokens", "30")
     assert second["session"] == first["session"]
     assert second["usage"]["input_tokens"] > first["usage"]["input_tokens"]
     detail = tree.json("sessions", "show", first["session"])

@@ -147,6 +147,7 @@ def main() -> None:
     fd, supervisor, endpoint, interval_ms, preload = sys.argv[1:6]
     linux.die_with(int(supervisor))
     linux.keep_secrets()
+    linux.share_heap()
     title("forkserver")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

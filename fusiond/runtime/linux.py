@@ -12,6 +12,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
+_M_ARENA_MAX = -8
 _PF_EXITING = (
     0x4  # include/linux/sched.h: dying takes a process milliseconds, in which its state is still "running"
 )
@@ -47,6 +48,11 @@ def keep_secrets() -> None:
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def share_heap() -> None:
+    """One heap for all threads (mallopt(3), M_ARENA_MAX): libzmq's would each dirty half a megabyte of their own."""
+    _libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def is_fit(pid: int) -> bool:
