@@ -47,6 +47,16 @@ def test_the_first_chat_on_a_fresh_machine_is_answered(tree: Tree) -> None:
     assert "starting the daemon" in done.stderr
 
 
+def test_the_first_batch_on_a_fresh_machine_is_answered(tree: Tree, home: Path) -> None:
+    """With no model yet: it is fetched, as for a chat."""
+    tree.environment["FUSION_MODELS"] = str(home / "models")
+    (home / "prompts.txt").write_text("What is the capital of France?\nAnd of Italy?\n")
+    done = tree.run("batch", "prompts.txt")
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["error"] for line in done.stdout.splitlines()] == [None, None]
+    assert "Paris" in done.stdout
+
+
 def test_a_conversation_goes_on_after_the_daemon_was_restarted(tree: Tree) -> None:
     first = tree.json("chat", "My name is Ada. What is the capital of France?", "-o", "max_tokens", "30")
     tree.ok("stop")

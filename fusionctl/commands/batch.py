@@ -76,6 +76,10 @@ def batch(
         found = survey(batch_file.lines, format=form, system=system)  # type: ignore[arg-type]
         if found.problem_count:
             return _complain(file, found)
+        if form == "auto" and found.format == "text" and _begins_with_a_brace(batch_file):
+            raise click.UsageError(
+                f"the first line of {file} begins like JSON but is no item — correct it, or say --format text"
+            )
         begin = BeginJob(
             key=hashlib.sha256(f"{found.digest}\n{model}".encode()).hexdigest(),
             source=batch_file.name,
@@ -108,6 +112,7 @@ async def _run(
 ) -> int:
     from fusionctl.client import Client
     from fusionctl.jobs import Jobs
+    from fusiond.errors import ModelMissing
 
     async with Client(invocation.home, autostart=invocation.autostart) as client:
         jobs = Jobs(client)
@@ -119,6 +124,11 @@ async def _run(
                 output.put([job.id])
             return 0
         job = await follow(jobs, job, silent=no_progress, as_json=as_json)
+        if job.code == ModelMissing.code:
+            from fusionctl.fetching import fetch_embedded_model
+
+            await fetch_embedded_model(invocation.home)
+            job = await follow(jobs, await jobs.submit(job.id), silent=no_progress, as_json=as_json)
         if not as_json or out is not None:
             await put_results(jobs, job, out)
         return verdict(job)
@@ -135,6 +145,13 @@ async def _hand_over(jobs: Jobs, file: BatchFile, found: Survey, system: str | N
         done = job.request_counts.completed + job.request_counts.failed
         notice(f"job {job.id}: going on, {done} of {job.request_counts.total} done before")
     return await jobs.submit(job.id)
+
+
+def _begins_with_a_brace(file: BatchFile) -> bool:
+    """Taken for text, each of its lines would be sent as a prompt: costly, if JSON was meant."""
+    return next((line.lstrip(b"\xef\xbb\xbf \t") for line in file.lines() if line.strip()), b"").startswith(
+        b"{"
+    )
 
 
 def _complain(name: str, found: Survey) -> int:

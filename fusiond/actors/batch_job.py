@@ -102,7 +102,7 @@ class Runner:
         self._dry = False  # the store has no more items for us
         self._wanted: JobState | None = None  # where it is to end, if not by itself
         self._leaving = False
-        self._wanted_reason = ""
+        self._why: FusionError | None = None
         self._trouble = ""  # of the store
         self._wake = asyncio.Event()
         self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
@@ -169,7 +169,7 @@ class Runner:
                     self._ask(self._ready.popleft(), now)
                     room -= 1
                 if self._wanted is not None:
-                    await self._finish(self._wanted, self._wanted_reason)
+                    await self._finish(self._wanted, self._why)
                 elif self._leaving and not self._asking:
                     await self._step(0, back=list(self._items))
                     if not self._trouble:
@@ -253,8 +253,10 @@ class Runner:
             self.cancel()
         self._sample()
 
-    async def _move(self, state: JobState, reason: str = "") -> None:
-        move = Move(job=self.job.id, state=state, reason=reason)
+    async def _move(self, state: JobState, why: FusionError | None = None) -> None:
+        move = Move(
+            job=self.job.id, state=state, reason=str(why) if why else "", code=why.code if why else ""
+        )
         try:
             self.job = _decode_job(
                 await self._port.request("store", "batches.move", _encode(move), timeout=_STORE)
@@ -266,22 +268,22 @@ class Runner:
             self._trouble = error.message
             await asyncio.sleep(_AGAIN)
 
-    def _end_as(self, state: JobState, reason: str = "") -> None:
+    def _end_as(self, state: JobState, why: FusionError | None = None) -> None:
         if self._wanted is None:
-            self._wanted, self._wanted_reason = state, reason
+            self._wanted, self._why = state, why
             for item in list(self._asking):
                 if item.task is not None:
                     item.task.cancel()
             self.wake()
 
-    async def _finish(self, state: JobState, reason: str) -> None:
+    async def _finish(self, state: JobState, why: FusionError | None) -> None:
         """Ends before all is done: what is in flight has been taken back; the rest is the store's again."""
         if self._asking:
             await asyncio.wait([item.task for item in self._asking if item.task is not None])
         asked = {item.n for item in self._items.values() if item.asked_at and not item.tries}
         await self._step(0, back=[n for n in self._items if n not in asked] or None)
         if not self._trouble:
-            await self._move(state, reason)
+            await self._move(state, why)
 
     # --- one item ----------------------------------------------------------------------------------------------------
 
@@ -343,7 +345,7 @@ class Runner:
             self._give_up(item, error)
         elif isinstance(error, Denied | ConfigError):
             self._ready.appendleft(item)
-            self._end_as("failed", str(error))
+            self._end_as("failed", error)
         elif isinstance(error, BadRequest | PoisonRequest):
             self.pace.answered()
             self._give_up(item, error)

@@ -70,6 +70,17 @@ class SessionSettings(Section, frozen=True, kw_only=True):
     ] = "disk"
 
 
+class StoreSettings(Section, frozen=True, kw_only=True):
+    """The database of conversations and batches."""
+
+    synchronous: Annotated[
+        Literal["normal", "full"],
+        Meta(
+            description='what is recorded survives the death of every process; with "full" a power cut too, at an fsync'
+        ),
+    ] = "normal"
+
+
 class ActorSettings(Section, frozen=True, kw_only=True):
     """One kind of actor."""
 
@@ -187,6 +198,7 @@ class Config(Section, frozen=True, kw_only=True):
     supervisor: SupervisorSettings = SupervisorSettings()
     router: RouterSettings = RouterSettings()
     sessions: SessionSettings = SessionSettings()
+    store: StoreSettings = StoreSettings()
     actors: dict[str, ActorSettings] = msgspec.field(default_factory=_every_actor)
     providers: dict[str, ProviderSettings] = msgspec.field(default_factory=_built_in_providers)
     mcp: McpSettings = McpSettings()

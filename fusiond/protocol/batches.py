@@ -91,7 +91,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job in a list.
 
     `asked_twice`: items that a model may have been asked for more than once, because a process died in between.
-    `reason`: why it does not go on, "" if it does. `received`: items handed over so far.
+    `reason`: why it does not go on, "" if it does; `code`: that of the error, if it is one. `received`: items handed
+    over.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     received: int
     settings: JobSettings
+    code: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
     uid: int = -1
@@ -230,8 +232,9 @@ class Stepped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
-    """Brings a job into `state`, unless it has ended or its way does not lead there; notes the reason."""
+    """Brings a job into `state`, unless it has ended or its way does not lead there; notes the reason and its code."""
 
     job: str
     state: JobState
     reason: str = ""
+    code: str = ""

@@ -31,6 +31,7 @@ def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Pa
     handed: dict[Kind, dict[str, object]] = {
         "store": {
             "database": "" if config.sessions.storage == "memory" else str(paths.database),
+            "synchronous": config.store.synchronous,
         },
         "llm": {
             "model": config.model,

@@ -48,7 +48,7 @@ _ADVICE = "see: fusionctl batches list"
 _BUCKETS, _GROWTH = 160, 1.1  # of the latencies: 1 ms to an hour, within 5 %
 
 _COLUMNS = (
-    "id, state, created, source, total, completed, failed, asked_twice, reason, received, settings, uid,"
+    "id, state, created, source, total, completed, failed, asked_twice, reason, code, received, settings, uid,"
     " updated, began, ended, retries, input_tokens, output_tokens, latencies, n, next"
 )
 _encode_settings = msgspec.msgpack.Encoder().encode
@@ -177,10 +177,17 @@ def move(db: sqlite3.Connection, ask: Move, now: str) -> Job:
     state = _next_state(row, ask.state)
     if state is not None:
         db.execute(
-            "UPDATE batches SET state = :state, reason = :reason, updated = :now,"
+            "UPDATE batches SET state = :state, reason = :reason, code = :code, updated = :now,"
             " began = ifnull(began, CASE :state WHEN 'in_progress' THEN :now END),"
             " ended = CASE WHEN :ended THEN :now END WHERE n = :n",
-            {"state": state, "reason": ask.reason, "now": now, "ended": state in ENDED, "n": row["n"]},
+            {
+                "state": state,
+                "reason": ask.reason,
+                "code": ask.code,
+                "now": now,
+                "ended": state in ENDED,
+                "n": row["n"],
+            },
         )
     return _job(_row(db, row["n"]))
 
@@ -193,7 +200,7 @@ def _next_state(row: sqlite3.Row, wanted: JobState) -> JobState | None:
     done = row["completed"] + row["failed"] == row["total"]
     if wanted in ("finalizing", "completed") and not done:
         return None
-    if wanted == "in_progress" and (not whole or (done and row["state"] != "validating")):
+    if wanted == "in_progress" and (not whole or (done and row["state"] == "completed")):
         return None
     return "finalizing" if wanted == "in_progress" and done else wanted
 
@@ -360,6 +367,7 @@ def _job(row: sqlite3.Row) -> Job:
         request_counts=RequestCounts(row["total"], row["completed"], row["failed"]),
         asked_twice=row["asked_twice"],
         reason=row["reason"],
+        code=row["code"],
         received=row["received"],
         settings=_decode_settings(row["settings"]),
         input_tokens=row["input_tokens"],

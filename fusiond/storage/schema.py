@@ -61,6 +61,7 @@ _BATCHES = (
         ended         TEXT,
         source        TEXT    NOT NULL,
         reason        TEXT    NOT NULL DEFAULT '',
+        code          TEXT    NOT NULL DEFAULT '',  -- of the error that is the reason
         settings      BLOB    NOT NULL,
         total         INTEGER NOT NULL,
         received      INTEGER NOT NULL DEFAULT 0,

@@ -119,6 +119,7 @@ def test_every_bad_line_is_told_and_nothing_is_sent(tree: Tree, model: CountingM
         (["nosuch.txt"], "nosuch.txt"),
         (["."], "no file"),
         (["empty.txt"], "empty"),
+        (["typo.jsonl"], "--format text"),
         (["prompts.txt", "-o", "nowhere/out.jsonl"], "no folder"),
         (["prompts.txt", "--concurrency", "0"], "--concurrency"),
     ],
@@ -128,6 +129,7 @@ def test_what_makes_no_sense_is_one_line(
 ) -> None:
     prompts(tree, 1)
     (tree.home / "empty.txt").write_text("\n\n")
+    (tree.home / "typo.jsonl").write_text('{"promt": "x"}\n{"promt": "y"}\n')
     done = tree.run("batch", *args)
     assert done.returncode in (1, 2)
     assert words in done.stderr
