@@ -121,6 +121,7 @@ class LocalModel:
     def _parameters(self, llama: ModuleType) -> Any:
         given = llama.CommonParams()
         given.model.path = str(self._file)
+        given.model_alias = {f"local/{self.name}"}  # in replies, instead of the path
         given.chat_template = _TEMPLATES.get(self.name, "")
         given.hostnames = [str(self._socket)]
         given.n_ctx = CONTEXT
