@@ -48,12 +48,19 @@ def opened(name: str) -> Iterator[BatchFile]:
 
 @contextmanager
 def written(out: Path | None) -> Iterator[BinaryIO]:
-    """Where the results go: standard output, or a file that is there whole or not at all."""
+    """Where the results go: standard output, or a file that is there whole or not at all.
+
+    What is no file (`/dev/null`, a pipe) is written to as it is.
+    """
     if out is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     target = out.resolve()  # through a link to the file itself
+    if target.exists() and not target.is_file():
+        with target.open("wb") as device:
+            yield device
+        return
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

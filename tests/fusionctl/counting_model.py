@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class CountingModel:
     """Answers `You said: <the last message>`; closed (`gate` cleared) it answers when it is opened.
 
-    `asked`: how often each last message came, `order`: in which order; `bodies`: the last ten, as they were written.
-    `status`: by a word in the message, the status it is refused with; "" stands for every message. `retry_after`: what
-    a 429 says. `at_once`: the most requests that were here together.
+    `asked`: how often each last message came, `order` and `times`: in which order and when; `bodies`: the last ten, as
+    they were written. `status`: by a word in the message, the status it is refused with; "" stands for every message.
+    `retry_after`: what a 429 says. `at_once`: the most requests that were here together.
     """
 
     def __init__(self, delay: float = 0.0) -> None:
@@ -25,6 +26,7 @@ class CountingModel:
         self.asked: Counter[str] = Counter()
         self.bodies: list[str] = []
         self.order: list[str] = []
+        self.times: list[float] = []
         self.status: dict[str, int] = {}
         self.retry_after = "0.1"
         self.at_once = 0
@@ -89,6 +91,7 @@ class CountingModel:
             self.bodies = [*self.bodies[-9:], data.decode()]
             self.asked[prompt] += 1
             self.order.append(prompt)
+            self.times.append(time.monotonic())
             self._here += 1
             self.at_once = max(self.at_once, self._here)
         try:

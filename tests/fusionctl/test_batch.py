@@ -320,7 +320,26 @@ def test_a_refused_key_ends_the_job_before_it_burns_through_all_items(
     assert len(answers(tree.ok("batch", "prompts.txt"))) == 100
 
 
+def test_no_more_are_asked_in_a_minute_than_is_said(tree: Tree, model: CountingModel) -> None:
+    """Two at once, the rest one a second."""
+    prompts(tree, 5)
+    tree.ok("batch", "prompts.txt", "--rpm", "60")
+    assert model.times[-1] - model.times[0] >= 2.5
+
+
 # --- whatever dies ---------------------------------------------------------------------------------------------------
+
+
+def kill(tree: Tree, victim: str) -> None:
+    """`all`: every process of the daemon."""
+    if victim == "all":
+        doomed = [each.pid for each in tree.processes() if each.cmdline()[0].startswith("fusiond")]
+    else:
+        doomed = [tree.supervisor if victim == "supervisor" else tree.actor(victim)["pid"]]
+    assert doomed
+    for pid in doomed:
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("victim", ["batch", "store", "router", "llm.0", "supervisor", "all"])
@@ -330,19 +349,7 @@ def test_a_job_outlives_the_death_of(tree: Tree, model: CountingModel, victim: s
     batch = tree.popen("batch", "prompts.txt", "-o", "out.jsonl", "--concurrency", "8")
     assert model.waiting.wait(10)
     eventually(lambda: tree.actor("llm.0")["in_flight"] == 8)
-    pids = [
-        each.pid
-        for each in tree.processes()
-        if each.pid != batch.pid and "fusiond" in " ".join(each.cmdline())
-    ]
-    doomed = (
-        pids
-        if victim == "all"
-        else [tree.supervisor if victim == "supervisor" else tree.actor(victim)["pid"]]
-    )
-    for pid in doomed:
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
+    kill(tree, victim)
     model.gate.set()
     _, err = batch.communicate(timeout=60)
     assert batch.returncode == 0, err
@@ -352,16 +359,14 @@ def test_a_job_outlives_the_death_of(tree: Tree, model: CountingModel, victim: s
     assert detail(tree)["asked_twice"] <= 8
 
 
-@pytest.mark.parametrize("victim", ["store", "router", "batch", "supervisor"])
+@pytest.mark.parametrize("victim", ["store", "router", "batch", "supervisor", "all"])
 def test_handing_over_outlives_the_death_of(tree: Tree, model: CountingModel, victim: str) -> None:
     asked = prompts(tree, 30_000)
     tree.start()
     model.close_gate()
     batch = tree.popen("batch", "prompts.txt", "--detach")
     assert the_job(tree)["request_counts"]["total"] == len(asked)
-    pid = tree.supervisor if victim == "supervisor" else tree.actor(victim)["pid"]
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
+    kill(tree, victim)
     out, err = batch.communicate(timeout=60)
     assert (batch.returncode, out.strip()) == (0, the_job(tree)["id"]), err
     with closing(sqlite3.connect(tree.home / "state" / "fusion.db")) as db:
@@ -372,14 +377,14 @@ def test_handing_over_outlives_the_death_of(tree: Tree, model: CountingModel, vi
     tree.ok("batches", "cancel", out.strip())
 
 
-@pytest.mark.parametrize("victim", ["store", "router", "batch", "llm.0"])
+@pytest.mark.parametrize("victim", ["store", "router", "batch", "llm.0", "supervisor", "all"])
 def test_cancelling_outlives_the_death_of(tree: Tree, model: CountingModel, victim: str) -> None:
     prompts(tree, 20)
     model.close_gate()
     id = tree.ok("batch", "prompts.txt", "--detach", "--concurrency", "4").strip()
     assert model.waiting.wait(10)
     cancelling = tree.popen("batches", "cancel", id)
-    os.kill(tree.actor(victim)["pid"], signal.SIGKILL)
+    kill(tree, victim)
     _, err = cancelling.communicate(timeout=30)
     assert cancelling.returncode == 0, err
     eventually(lambda: the_job(tree)["state"] == "cancelled")
@@ -398,6 +403,19 @@ def test_a_job_goes_on_by_itself_after_the_daemon_was_restarted(tree: Tree, mode
     tree.start()
     eventually(lambda: the_job(tree)["state"] == "completed")
     assert the_job(tree)["request_counts"] == {"total": 20, "completed": 20, "failed": 0}
+
+
+def test_a_job_whose_daemon_died_before_its_last_word_is_completed_by_the_next(
+    tree: Tree, model: CountingModel
+) -> None:
+    prompts(tree, 3)
+    tree.ok("batch", "prompts.txt")
+    tree.ok("stop")
+    with closing(sqlite3.connect(tree.home / "state" / "fusion.db")) as db, db:
+        db.execute("UPDATE batches SET state = 'finalizing', ended = NULL")
+    tree.start()
+    eventually(lambda: the_job(tree)["state"] == "completed")
+    assert sum(model.asked.values()) == 3
 
 
 def test_a_job_waits_for_a_database_that_cannot_be_written(tree: Tree, model: CountingModel) -> None:
@@ -426,6 +444,17 @@ def test_handing_over_can_be_broken_off_and_done_again(tree: Tree, model: Counti
     tree.ok("batch", "prompts.txt", "-o", "out.jsonl")
     assert len(answers((tree.home / "out.jsonl").read_text())) == len(asked)
     assert max(model.asked.values()) == 1
+
+
+def test_what_is_no_file_is_written_to_and_stays_what_it_is(tree: Tree, model: CountingModel) -> None:
+    prompts(tree, 3)
+    pipe = tree.home / "pipe"
+    os.mkfifo(pipe)
+    batch = tree.popen("batch", "prompts.txt", "-o", "pipe")
+    assert len(answers(pipe.read_text())) == 3
+    assert batch.wait(10) == 0
+    assert pipe.is_fifo()
+    assert not list(tree.home.glob(".pipe*"))
 
 
 def test_a_file_is_written_whole_or_not_at_all(tree: Tree, model: CountingModel) -> None:
