@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -59,9 +60,20 @@ def _follow(invocation: Invocation, seconds: float, as_json: bool) -> None:
     """The live view; Ctrl-C leaves it."""
     from fusionctl.screen import Screen
 
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        """Remembered too: raised in the middle of a library's tidying up, it would be forgotten."""
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
     before: Health | None = None
     with Screen(live=output.on_terminal() and not as_json) as screen:
         for seen in _looks(invocation, seconds):
+            if interrupted:
+                raise KeyboardInterrupt
             if as_json:
                 output.put_json(_DOWN if isinstance(seen, FusionError) else seen)
             elif isinstance(seen, FusionError):

@@ -202,6 +202,9 @@ class Table:
             self._refuse(route, header, _not_running(header.service, why))
             return
         entry = Entry(header, body, route, due, uid)
+        entry.tries = (
+            header.attempt > 1
+        )  # the router before us may have given it to somebody who has died since
         worker = self._choose(header)
         if worker is None and self._is_full(route, header, len(waiting)):
             advice = "the queue is full; try again"

@@ -40,13 +40,13 @@ class Pending:
     """A request on its way, and the stream of its reply: iterate over the chunks, then take `result`."""
 
     __slots__ = (
-        "_asks",
         "_chunks",
         "_end",
         "_loop",
         "_received",
         "_requests",
         "_waiter",
+        "asks",
         "attempt",
         "body",
         "due",
@@ -65,7 +65,7 @@ class Pending:
         self.header = header
         self.body = body
         self.attempt = 1
-        self._asks = 0
+        self.asks = 0
         self._loop = loop
         self.due = None if timeout is None else self._loop.time() + timeout
         self._chunks: deque[bytes] = deque()
@@ -77,7 +77,6 @@ class Pending:
         """The header to send now: with what is left of the time, and from where the stream goes on."""
         left = 0 if self.due is None else max(1, int((self.due - self._loop.time()) * 1000))
         header, acks = self.header, self._requests.take_acks()
-        self._asks += 1
         return encode(
             Request(
                 header.id,
@@ -86,7 +85,7 @@ class Pending:
                 left,
                 header.repeatable,
                 self._received,
-                self._asks,
+                self.asks + 1,
                 acks,
             )
         )
@@ -176,8 +175,13 @@ class Requests:
         self._pending[header.id] = pending
         if timeout is not None and self._watch is None:
             self._watch = self._loop.call_later(_LOOK, self._overdue)
-        self._send(pending.frame(), body)
+        self._ask(pending)
         return pending
+
+    def _ask(self, pending: Pending) -> None:
+        """Sends it if a connection stands."""
+        if self._send(pending.frame(), pending.body):
+            pending.asks += 1
 
     def _overdue(self) -> None:
         """Ends what the other side should have ended by itself; one timer for all, none for each."""
@@ -196,7 +200,7 @@ class Requests:
         for id in self._revoked:
             self._send(encode(Cancel(id)), b"")
         for pending in list(self._pending.values()):
-            self._send(pending.frame(), pending.body)
+            self._ask(pending)
 
     def cancel(self, id: bytes) -> None:
         if self._pending.pop(id, None) is not None:
@@ -211,7 +215,7 @@ class Requests:
         elif isinstance(header, _ENDS):
             pending = self._pending.get(header.id)
             if pending is not None and not pending.end(header, body):
-                self._send(pending.frame(), pending.body)  # chunks before the end were lost on the way
+                self._ask(pending)  # chunks before the end were lost on the way
             else:
                 self._pending.pop(header.id, None)
                 self._revoked.discard(header.id)

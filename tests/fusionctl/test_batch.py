@@ -332,6 +332,7 @@ def test_no_more_are_asked_in_a_minute_than_is_said(tree: Tree, model: CountingM
 
 def kill(tree: Tree, victim: str) -> None:
     """`all`: every process of the daemon."""
+    doomed: list[int | None]
     if victim == "all":
         doomed = [each.pid for each in tree.processes() if each.cmdline()[0].startswith("fusiond")]
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from fusiond.protocol.envelope import Chunk, Failure, Reply, Request
+from fusiond.protocol.envelope import Chunk, Failure, Reply, Request, to_actor
 from fusiond.routing.records import Route
 from fusiond.routing.table import CONFIRM, PATIENCE, WINDOW
 from fusiond.transport.ids import new_id
@@ -379,3 +379,12 @@ def test_a_stream_whose_actor_died_by_its_own_doing_is_told_so() -> None:
     world.chunk(actor, by_hand)
     world.die(actor)
     assert (codes(world, by_itself), codes(world, by_hand)) == (["crashed"], ["interrupted"])
+
+
+def test_what_is_asked_again_and_held_by_nobody_counts_as_given_to_one_who_died() -> None:
+    world = World(actors=1)
+    seen: list[int] = []
+    world.table._send = lambda route, frame, body: seen.append(to_actor.decode(frame).attempt)  # type: ignore[union-attr]
+    for attempt in (1, 2):
+        world.table.request(ASKER, Request(new_id(), SERVICE, "complete", attempt=attempt), b"", world.now)
+    assert seen == [1, 2]
