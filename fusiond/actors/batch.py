@@ -67,8 +67,9 @@ class Batch(Actor):
         if self._tasks:
             await asyncio.wait(self._tasks.values())
 
-    async def _resume(self) -> None:
+    async def _resume(self, after: float = 0) -> None:
         """Goes on with what the store has unfinished, as soon as it says so."""
+        await asyncio.sleep(after)
         while True:
             try:
                 body = await self._port.request("store", "batches.unfinished", b"", timeout=_STORE)
@@ -190,6 +191,7 @@ class Batch(Actor):
         self._freed(runner.pace)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the work on job %s failed", id, exc_info=error)
+            self._resuming = asyncio.create_task(self._resume(_AGAIN))  # a fault of ours must not end the job
 
 
 _decode_config = msgspec.msgpack.Decoder(BatchConfig).decode
