@@ -125,9 +125,10 @@ def hung(process: Holder) -> str:
     return f"the supervisor (pid {process.pid}) {how}"
 
 
-def launch(paths: Paths, *, notice: Notice, why: str = "") -> Daemon:
+def launch(paths: Paths, *, notice: Notice, why: str = "", tries: int = 5) -> Daemon:
     """Starts a daemon for this home and waits until its tree is ready or has failed.
 
+    One that is ended from outside meanwhile is started again, `tries` times in all.
     Raises what the daemon said where it ended instead: `ConfigError`, `Denied`, or a `FusionError` with its
     last words.
     """
@@ -147,7 +148,7 @@ def launch(paths: Paths, *, notice: Notice, why: str = "") -> Daemon:
         )
     threading.Thread(target=process.wait, daemon=True, name="reaper").start()
     notice(f"{why}starting the daemon (pid {process.pid})")
-    return _await_ready(paths, process, before, notice)
+    return _await_ready(paths, process, before, notice, tries - 1)
 
 
 def _private(path: str, flags: int) -> int:
@@ -160,7 +161,9 @@ def command(paths: Paths) -> list[str]:
     return [sys.executable, "-m", "fusiond", *home]
 
 
-def _await_ready(paths: Paths, process: subprocess.Popen[bytes], log_start: int, notice: Notice) -> Daemon:
+def _await_ready(
+    paths: Paths, process: subprocess.Popen[bytes], log_start: int, notice: Notice, tries: int
+) -> Daemon:
     """Whoever holds the home in the end, ready: the process we started, or the one that was quicker."""
     silences = 0
     while True:
@@ -170,14 +173,18 @@ def _await_ready(paths: Paths, process: subprocess.Popen[bytes], log_start: int,
             if ended:
                 error = last_words(paths.daemon_log, log_start, process.returncode)
                 if _ANOTHER in error.message:  # one that was on its way down; now it is gone
-                    return launch(paths, notice=notice)
+                    return launch(paths, notice=notice, tries=tries)
+                if process.returncode <= 0 and tries > 0:  # by a signal, or by one that it obeyed
+                    how = f"ended by signal {-process.returncode}" if process.returncode else "told to end"
+                    why = f"the daemon (pid {process.pid}) was {how} while it started: "
+                    return launch(paths, notice=notice, why=why, tries=tries)
                 raise error
             time.sleep(0.005)
         elif (health := _whole(paths, found)) is not None:
             return Daemon(paths, found, health, found.service, started=found.pid == process.pid)
         elif holder.find(paths) == found and is_hung(found, silences := silences + 1):
             replace_hung(found, notice)
-            return launch(paths, notice=notice)
+            return launch(paths, notice=notice, tries=tries)
 
 
 def _whole(paths: Paths, process: Holder) -> Health | None:

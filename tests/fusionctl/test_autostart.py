@@ -15,7 +15,7 @@ from fusionctl import autostart, homes
 from fusionctl.holder import Holder
 from fusiond.errors import ConfigError, Denied
 from fusiond.paths import service_paths
-from tests.tree import Tree
+from tests.tree import Tree, eventually
 
 
 class Silent(NamedTuple):
@@ -127,3 +127,12 @@ def test_the_daemon_has_nothing_of_the_terminal_it_was_started_from(tree: Tree) 
     assert log.stat().st_mode & 0o077 == 0
     os.killpg(os.getpgid(0), signal.SIGCONT)  # a signal to our group does not reach it
     assert tree.supervisor == supervisor
+
+
+def test_a_daemon_that_is_killed_while_it_starts_is_started_again(tree: Tree) -> None:
+    starting = tree.popen("start")
+    (pid,) = eventually(lambda: {each.pid for each in tree.processes()} - {starting.pid})
+    os.kill(pid, signal.SIGKILL)
+    _, err = starting.communicate(timeout=30)
+    assert starting.returncode == 0, err
+    assert f"the daemon (pid {pid}) was ended by signal 9 while it started: starting the daemon (pid " in err
