@@ -34,6 +34,8 @@ class BatchFile:
 def opened(name: str) -> Iterator[BatchFile]:
     """The file `name`, or standard input for `-`. Raises OSError."""
     if name == "-":
+        if sys.stdin is None:
+            raise click.UsageError("there is no standard input — give a file")
         with tempfile.TemporaryFile() as aside:
             shutil.copyfileobj(sys.stdin.buffer, aside)
             aside.flush()
@@ -69,7 +71,7 @@ def written(out: Path | None) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
+        Path(name).chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~umask)
         Path(name).replace(target)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -45,7 +45,7 @@ class Jobs:
 
     async def begin(self, begin: BeginJob) -> Job:
         """The job with this key; made if there is none."""
-        return await self._ask("store", "batches.begin", begin, Job)
+        return await self._ask("batch", "begin", begin, Job)
 
     async def add(self, job: Job, items: Iterable[Item]) -> Job:
         """Hands over the items that the daemon has not got yet; `items` are all of them, in order."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +63,8 @@ def batch(
     The same command again goes on where the first one stopped, and asks nothing twice. Ctrl-C leaves the job
     running in the daemon.
     """
+    if out is not None and out.exists() and Path(file).exists() and out.samefile(file):
+        raise click.UsageError(f"{out} is the file of prompts itself — name another file for the results")
     if out is not None and not out.resolve().parent.is_dir():
         raise click.UsageError(f"there is no folder {out.resolve().parent} — make it, or name another file")
     import asyncio
@@ -81,7 +82,7 @@ def batch(
                 f"the first line of {file} begins like JSON but is no item — correct it, or say --format text"
             )
         begin = BeginJob(
-            key=hashlib.sha256(f"{found.digest}\n{model}".encode()).hexdigest(),
+            key=found.digest,
             source=batch_file.name,
             total=found.total,
             settings=JobSettings(
@@ -136,11 +137,15 @@ async def _run(
 
 async def _hand_over(jobs: Jobs, file: BatchFile, found: Survey, system: str | None, begin: BeginJob) -> Job:
     """Has the job made, or found, and worked on."""
-    from fusiond.batches import items
+    from fusiond.batches import Digest, items
 
     job = await jobs.begin(begin)
     if job.received < job.request_counts.total:
-        job = await jobs.add(job, items(file.lines, format=found.format, system=system))
+        digest = Digest()
+        job = await jobs.add(job, digest.of(items(file.lines, format=found.format, system=system)))
+        if digest.hex() != found.digest:
+            await jobs.delete(job.id)
+            raise click.UsageError("the file has changed since it was checked — run the same command again")
     elif not begin.restart:
         done = job.request_counts.completed + job.request_counts.failed
         notice(f"job {job.id}: going on, {done} of {job.request_counts.total} done before")
@@ -180,7 +185,7 @@ def verdict(job: Job) -> int:
     if job.state == "completed":
         if job.asked_twice:
             notice(
-                f"{job.asked_twice} items may have been asked twice: a process died while they were in flight"
+                f"{job.asked_twice} items may have been asked twice: in flight when a process died, or at a cancel"
             )
         if counts.failed:
             notice(f"{counts.failed} of {counts.total} items failed; ask them again with --retry-errors")

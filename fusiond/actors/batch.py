@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import math
 
 import msgspec
 
 from fusiond.actors.base import Actor, Call, Port
-from fusiond.actors.batch_job import Runner
+from fusiond.actors.batch_job import Runner, progress_of
 from fusiond.batches.pace import Pace
-from fusiond.errors import BadRequest, FusionError, Interrupted
-from fusiond.protocol.batches import ENDED, Job, JobDetail, JobId, JobState, Move, Progress
+from fusiond.errors import BadRequest, FusionError, Interrupted, UsageError
+from fusiond.protocol.batches import ENDED, BeginJob, Job, JobDetail, JobId, JobState, Move, Progress
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ _AGAIN = 0.5  # seconds until a store that does not answer is asked again
 _NEWS_EVERY = 0.2  # seconds between two words to somebody who watches
 
 _encode = msgspec.msgpack.Encoder().encode
+_decode_begin = msgspec.msgpack.Decoder(BeginJob).decode
 _decode_id = msgspec.msgpack.Decoder(JobId).decode
 _decode_jobs = msgspec.msgpack.Decoder(list[Job]).decode
 _decode_job = msgspec.msgpack.Decoder(Job).decode
@@ -38,7 +40,7 @@ class BatchConfig(msgspec.Struct, frozen=True):
 
 
 class Batch(Actor):
-    """Serves `submit`, `cancel`, `show`, `watch`."""
+    """Serves `begin`, `submit`, `cancel`, `show`, `watch`."""
 
     def __init__(self, config: BatchConfig) -> None:
         self._model = config.model
@@ -47,6 +49,7 @@ class Batch(Actor):
         self._paces: dict[str, Pace] = {}
         self._leaving = asyncio.Event()
         self.verbs = {
+            "begin": self._begin,
             "submit": self._submit,
             "cancel": self._cancel,
             "show": self._show,
@@ -83,8 +86,34 @@ class Batch(Actor):
 
     # --- verbs -------------------------------------------------------------------------------------------------------
 
+    async def _begin(self, call: Call) -> bytes:
+        """A job is what its items are and the model that is asked: the default one too, if none is named."""
+        try:
+            ask = _decode_begin(call.body)
+        except msgspec.DecodeError as error:
+            raise BadRequest(f"begin does not understand its request: {error}") from error
+        model = ask.settings.model or self._model
+        ask = msgspec.structs.replace(
+            ask,
+            key=hashlib.sha256(f"{ask.key}\n{model}".encode()).hexdigest(),
+            settings=msgspec.structs.replace(ask.settings, model=model),
+            uid=ask.uid if call.uid == -1 else call.uid,
+        )
+        body = await self._port.request(
+            "store", "batches.begin", _encode(ask), timeout=call.remaining or _STORE
+        )
+        if ask.restart:
+            for runner in self._runners.values():
+                runner.check()
+        return body
+
     async def _submit(self, call: Call) -> bytes:
         job = await self._move(call, "in_progress")
+        if job.state == "validating":
+            raise UsageError(
+                f"of {job.request_counts.total} items of the job {job.id} only {job.received} are here",
+                advice="hand over the others: run the command that began it again",
+            )
         self._work_on(job)
         return _encode(job)
 
@@ -110,12 +139,13 @@ class Batch(Actor):
             task = self._tasks.get(job.id)
             if task is None:
                 job = await self._find(call)
+                progress = _waiting(job)
             else:
                 runner = self._runners[job.id]
                 job, progress = runner.job, runner.progress()
-                if progress != last:
-                    call.emit(_encode(progress))
-                    last = progress
+            if progress != last:
+                call.emit(_encode(progress))
+                last = progress
             if task is None and job.state in ENDED:
                 return _encode(job)
             waited = {asyncio.ensure_future(self._leaving.wait()), *([task] if task else ())}
@@ -146,6 +176,7 @@ class Batch(Actor):
 
     def _work_on(self, job: Job) -> None:
         if (runner := self._runners.get(job.id)) is not None:
+            runner.pace.ceiling = max(runner.pace.ceiling, job.settings.concurrency)
             runner.refilled()
             return
         if job.state in (*ENDED, "validating") or self._leaving.is_set():
@@ -170,7 +201,7 @@ class Batch(Actor):
         if not any(self._runs(pace) for name, pace in self._paces.items() if name == provider):
             self._paces[provider] = Pace(concurrency or usual)
         pace = self._paces[provider]
-        pace.ceiling = max(pace.ceiling, concurrency)
+        pace.ceiling = max(pace.ceiling, concurrency or usual)
         return pace
 
     def _runs(self, pace: Pace) -> int:
@@ -191,7 +222,16 @@ class Batch(Actor):
         self._freed(runner.pace)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the work on job %s failed", id, exc_info=error)
-            self._resuming = asyncio.create_task(self._resume(_AGAIN))  # a fault of ours must not end the job
+        if not self._leaving.is_set():  # it may have been submitted again at this very moment
+            self._resuming = asyncio.create_task(self._resume(_AGAIN))
+
+
+def _waiting(job: Job) -> Progress:
+    """Of a job that nobody works on."""
+    progress = progress_of(job)
+    if job.state != "validating":
+        return progress
+    return msgspec.structs.replace(progress, reason=f"{job.received:,} of its items have been handed over")
 
 
 _decode_config = msgspec.msgpack.Decoder(BatchConfig).decode

@@ -48,6 +48,9 @@ log = logging.getLogger(__name__)
 
 _STORE = 30.0  # seconds the store has for a step
 _AGAIN = 1.0  # seconds until a store that refused is asked again
+_LOOK = 1.0  # seconds between looks for items where none is held
+_STEP_BYTES = 16 << 20  # of results in one step, or one result if it is larger
+_MOST_REFUSALS = 20  # of one item by a provider that has time for others
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds before an item is asked again
 _BYTES_A_TOKEN = 4  # an estimate, until the provider says what it was
 _SAMPLE_EVERY, _SAMPLES = 0.5, 20  # of the rate: over the last ten seconds
@@ -59,13 +62,29 @@ _decode_relayed = msgspec.msgpack.Decoder(Relayed).decode
 
 
 class _Item:
-    """An item held. `asks`: how often it was given to a process that died with it, and once; `tries`: errors so far."""
+    """An item held. `asks`: how often it was given to a process that died with it, and once; `tries`: errors so far.
 
-    __slots__ = ("asked_at", "asks", "body", "estimate", "n", "task", "tries", "url")
+    `refused`: how often the provider had no time for it; `failing_since`: when that, or an error, happened first.
+    """
+
+    __slots__ = (
+        "asked_at",
+        "asks",
+        "body",
+        "estimate",
+        "failing_since",
+        "n",
+        "refused",
+        "task",
+        "tries",
+        "url",
+    )
 
     def __init__(self, claimed: Claimed) -> None:
         self.n, self.url, self.body, self.tries = claimed.n, claimed.url, claimed.body, claimed.tries
         self.asks = 1
+        self.refused = 0
+        self.failing_since: float | None = None
         self.asked_at = 0.0
         self.estimate = len(claimed.body) / _BYTES_A_TOKEN
         self.task: asyncio.Task[None] | None = None
@@ -99,6 +118,8 @@ class Runner:
         self._outcomes: list[Outcome] = []
         self._retried: list[int] = []
         self._put_off = 0
+        self._cut: set[int] = set()  # in flight when they were taken back
+        self._check = False
         self._dry = False  # the store has no more items for us
         self._wanted: JobState | None = None  # where it is to end, if not by itself
         self._leaving = False
@@ -127,6 +148,11 @@ class Runner:
         self._dry = False
         self.wake()
 
+    def check(self) -> None:
+        """The job may be gone."""
+        self._check = True
+        self.wake()
+
     @property
     def places(self) -> int:
         """How many items may be asked at once by its own settings."""
@@ -138,20 +164,13 @@ class Runner:
         return self._trouble or self.pace.reason or self.job.reason
 
     def progress(self) -> Progress:
-        counts = self.job.request_counts
-        done, rate = counts.completed + counts.failed, self._rate()
-        return Progress(
-            job=self.job.id,
-            state=self.job.state,
-            total=counts.total,
-            completed=counts.completed,
-            failed=counts.failed,
+        rate = self._rate()
+        left = self.job.request_counts.total - _done(self.job.request_counts)
+        return msgspec.structs.replace(
+            progress_of(self.job),
             in_flight=len(self._asking),
-            asked_twice=self.job.asked_twice,
-            input_tokens=self.job.input_tokens,
-            output_tokens=self.job.output_tokens,
             rate=rate,
-            left_s=round((counts.total - done) / rate, 1) if rate else None,
+            left_s=round(left / rate, 1) if rate else None,
             reason=self.reason,
         )
 
@@ -176,7 +195,12 @@ class Runner:
                         return
                 elif self.job.state == "finalizing":
                     await self._move("completed")
-                elif self._outcomes or self._retried or (room > 0 and not self._dry and not self._leaving):
+                elif (
+                    self._check
+                    or self._outcomes
+                    or self._retried
+                    or (room > 0 and not self._dry and not self._leaving)
+                ):
                     await self._step(room if not self._dry and not self._leaving else 0)
                 else:
                     await self._sleep(now)
@@ -200,6 +224,10 @@ class Runner:
     async def _sleep(self, now: float) -> None:
         """Until something has happened, or the time of something has come."""
         times = [self._later[0][0]] if self._later else []
+        if not self._items:
+            times.append(
+                now + _LOOK
+            )  # nothing is held, and yet it has not ended: somebody has added something
         if self._ready or not self._dry:
             times += [
                 now + budget.wait(now) for budget in (self._requests, self._tokens) if budget is not None
@@ -210,12 +238,14 @@ class Runner:
             async with asyncio.timeout_at(min(ahead) if ahead else None):
                 await self._wake.wait()
         except TimeoutError:
+            self._dry = self._dry and bool(self._items)
             return
         self._wake.clear()
 
     async def _step(self, want: int, back: list[int] | None = None) -> None:
         """One exchange with the store. What it does not take is offered again."""
-        outcomes, self._outcomes = self._outcomes, []
+        self._check = False
+        outcomes, self._outcomes = _as_many_as_fit(self._outcomes)
         retried, self._retried = self._retried, []
         put_off, self._put_off = self._put_off, 0
         step = Step(
@@ -248,7 +278,7 @@ class Runner:
         for claimed in reply.items:
             item = self._items[claimed.n] = _Item(claimed)
             self._ready.append(item)
-        self._dry = self._dry or len(reply.items) < want
+        self._dry = self._dry or (want > 0 and not reply.items)
         if self.job.state == "cancelling":
             self.cancel()
         self._sample()
@@ -269,7 +299,7 @@ class Runner:
             await asyncio.sleep(_AGAIN)
 
     def _end_as(self, state: JobState, why: FusionError | None = None) -> None:
-        if self._wanted is None:
+        if self._wanted is None or state == "cancelled":
             self._wanted, self._why = state, why
             for item in list(self._asking):
                 if item.task is not None:
@@ -280,10 +310,16 @@ class Runner:
         """Ends before all is done: what is in flight has been taken back; the rest is the store's again."""
         if self._asking:
             await asyncio.wait([item.task for item in self._asking if item.task is not None])
-        asked = {item.n for item in self._items.values() if item.asked_at and not item.tries}
-        await self._step(0, back=[n for n in self._items if n not in asked] or None)
-        if not self._trouble:
-            await self._move(state, why)
+        while self._outcomes and not self._trouble:
+            await self._step(0)
+        await self._step(0, back=[n for n in self._items if n not in self._cut] or None)
+        if self._trouble:
+            return
+        await self._move(state, why)
+        if self.job.state == "cancelling":
+            self._wanted = "cancelled"
+        elif self.job.state not in ENDED:  # all was done before it could be ended
+            self._wanted = None
 
     # --- one item ----------------------------------------------------------------------------------------------------
 
@@ -306,6 +342,7 @@ class Runner:
             item.asks += stream.attempt - 1
             self._answered(item, _decode_relayed(reply))
         except asyncio.CancelledError:
+            self._cut.add(item.n)
             stream.cancel()
             raise
         except FusionError as error:
@@ -318,7 +355,7 @@ class Runner:
             self._freed()
 
     def _answered(self, item: _Item, reply: Relayed) -> None:
-        self.pace.answered()
+        self.pace.answered(self._loop.time())
         usage = reply.usage
         used_in, used_out = usage.input_tokens or 0, usage.output_tokens or 0
         if self._tokens is not None:
@@ -339,6 +376,9 @@ class Runner:
     def _failed(self, item: _Item, error: FusionError) -> None:
         """What an error means: for this item, for the provider, or for the whole job."""
         now = self._loop.time()
+        if item.failing_since is None:
+            item.failing_since = now
+        others_are_answered = self.pace.answered_at > item.failing_since
         if isinstance(error, Cancelled):  # a router that was drained; it was not the item's doing
             self._ready.appendleft(item)
         elif isinstance(error, UnknownModel) and b'"model"' in item.body:
@@ -347,18 +387,23 @@ class Runner:
             self._ready.appendleft(item)
             self._end_as("failed", error)
         elif isinstance(error, BadRequest | PoisonRequest):
-            self.pace.answered()
+            self.pace.answered(now)
             self._give_up(item, error)
         elif isinstance(error, ProviderDown):
-            if self.pace.failed(now, (self.job.id, item.n), error.message):
+            down = self.pace.failed(now, (self.job.id, item.n), error.message)
+            if down and not others_are_answered:
                 self._put_off += 1
                 self._ready.append(item)
             else:
                 self._try_again(item, error, now)
         elif isinstance(error, Busy | NotRunning):
             self.pace.slow_down(now, item.asked_at, error.retry_after, error.message)
+            item.refused += 1
+            if item.refused >= _MOST_REFUSALS and others_are_answered:
+                self._give_up(item, error)
+                return
             self._put_off += 1
-            self._ready.appendleft(item)
+            self._ready.append(item)
         else:
             self._try_again(item, error, now)
 
@@ -400,3 +445,30 @@ class Runner:
 
 def _done(counts: RequestCounts) -> int:
     return counts.completed + counts.failed
+
+
+def progress_of(job: Job) -> Progress:
+    """What the job itself says of how far it has come."""
+    counts = job.request_counts
+    return Progress(
+        job=job.id,
+        state=job.state,
+        total=counts.total,
+        completed=counts.completed,
+        failed=counts.failed,
+        in_flight=0,
+        asked_twice=job.asked_twice,
+        input_tokens=job.input_tokens,
+        output_tokens=job.output_tokens,
+        reason=job.reason,
+    )
+
+
+def _as_many_as_fit(outcomes: list[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
+    """Those that go with one step, and the rest."""
+    size = 0
+    for at, outcome in enumerate(outcomes):
+        size += len(outcome.body)
+        if at and size > _STEP_BYTES:
+            return outcomes[:at], outcomes[at:]
+    return outcomes, []

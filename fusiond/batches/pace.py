@@ -21,6 +21,7 @@ class Pace:
         self.in_flight = 0
         self.reason = ""  # why it is slow, "" if it is not
         self.closed_until = 0.0
+        self.answered_at = float("-inf")
         self._limit = float(ceiling)
         self._threshold = float(ceiling)  # up to here it grows fast
         self._pause = FIRST_PAUSE
@@ -43,8 +44,9 @@ class Pace:
         """A question has ended, one way or another."""
         self.in_flight -= 1
 
-    def answered(self) -> None:
+    def answered(self, now: float) -> None:
         """The provider is well; a refusal of one question is an answer too."""
+        self.answered_at = now
         self._limit = min(
             self.ceiling, self._limit + (1 if self._limit < self._threshold else 1 / self._limit)
         )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import Literal
 
 import msgspec
 
 from fusiond.batches.jsonl import quoted
-from fusiond.batches.reading import Format, OpenLines, Problem, contents, found_format
+from fusiond.batches.reading import Format, Item, OpenLines, Problem, contents, found_format
 from fusiond.batches.repeats import Repeats
 from fusiond.batches.text import Content
 
@@ -43,7 +43,7 @@ def survey(
     """
     if format == "auto":
         format = found_format(open_lines)
-    digest = sha256()
+    digest = Digest()
     repeats = Repeats()
     problems: list[Problem] = []
     total = bad = 0
@@ -55,20 +55,33 @@ def survey(
             continue
         total += 1
         repeats.add(found.id, number)
-        digest.update(_unmistakable(found))
+        digest.add(*found)
     repeated, count = _repeated(open_lines, format, repeats)
     if not total and not bad:
         return Survey(
-            0, format, digest.hexdigest(), [Problem(0, "the file is empty: no line has anything in it")], 1
+            0, format, digest.hex(), [Problem(0, "the file is empty: no line has anything in it")], 1
         )
     first = sorted([*problems, *repeated], key=lambda problem: problem.line)[:MAX_PROBLEMS]
-    return Survey(total, format, digest.hexdigest(), first, bad + count)
+    return Survey(total, format, digest.hex(), first, bad + count)
 
 
-def _unmistakable(item: Content) -> bytes:
-    """The item in bytes, such that no two sequences of items are the same bytes."""
-    id, url, body = item
-    return f"{len(id)} {len(url)} {len(body)} {id}{url}".encode() + body
+class Digest:
+    """SHA-256 of items in order, such that no two sequences of items are the same bytes."""
+
+    def __init__(self) -> None:
+        self._sum = sha256()
+
+    def add(self, id: str, url: str, body: bytes) -> None:
+        self._sum.update(f"{len(id)} {len(url)} {len(body)} {id}{url}".encode() + body)
+
+    def of(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, added as they pass."""
+        for item in items:
+            self.add(item.id, item.url, item.body)
+            yield item
+
+    def hex(self) -> str:
+        return self._sum.hexdigest()
 
 
 def _repeated(open_lines: OpenLines, format: Format, repeats: Repeats) -> tuple[list[Problem], int]:

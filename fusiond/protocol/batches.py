@@ -2,7 +2,8 @@
 
 | verb | body | reply | public |
 |---|---|---|---|
-| store `batches.begin` | BeginJob | Job | yes |
+| batch `begin` | BeginJob | Job | yes |
+| store `batches.begin` | BeginJob | Job | no |
 | store `batches.add` | AddItems | Job | yes |
 | store `batches.list` | ListJobs | list[Job] | yes |
 | store `batches.results` | ReadResults | list[Result] | yes |

@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 import sqlite3
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import chain, islice
 
 import msgspec
 
@@ -40,7 +41,7 @@ from fusiond.protocol.batches import (
 from fusiond.storage.names import candidates
 
 MOST_ITEMS = 1 << 31
-_PAGE_BYTES = 8 << 20  # of results in one message, or one result if it is larger
+_PAGE_BYTES = 8 << 20  # of items or results in one message, or one of them if it is larger
 _MOST_HELD = 100_000  # items given out in one step
 _PURGED = 2000  # rows deleted in one transaction: a deletion must not hold up the others
 _ANYBODY = -1
@@ -298,34 +299,33 @@ def _record(db: sqlite3.Connection, n: int, outcomes: Iterable[Outcome], latenci
 
 
 def _give_out(db: sqlite3.Connection, n: int, ask: Step, next: int, received: int) -> list[Claimed]:
-    """Items without a holder first, then fresh ones."""
+    """Items without a holder first, then fresh ones; as many as fit into a message."""
     have = {n << 32 | i for i in ask.have}
     want = min(max(ask.want, 0), _MOST_HELD)
-    lost = [
-        (id, asked)
-        for id, asked in db.execute(
-            "SELECT id, asked FROM batch_held WHERE id >= ? AND id < ? ORDER BY id", (n << 32, n + 1 << 32)
-        )
-        if id not in have
-    ][:want]
-    db.executemany(
-        "UPDATE batch_held SET asked = 1, again = again + asked WHERE id = ?", [(id,) for id, _ in lost]
+    held = db.execute(
+        "SELECT id, asked, tries FROM batch_held WHERE id >= ? AND id < ? ORDER BY id", (n << 32, n + 1 << 32)
     )
-    fresh = range(n << 32 | next, n << 32 | min(received, next + want - len(lost)))
-    db.executemany("INSERT INTO batch_held (id, asked) VALUES (?, 1)", [(id,) for id in fresh])
+    lost = {id: (asked, tries) for id, asked, tries in held if id not in have} if want else {}
+    fresh = range(n << 32 | next, n << 32 | min(received, next + want))
+    items: list[Claimed] = []
+    size = 0
+    for id in islice(chain(lost, fresh), want):
+        url, body = db.execute("SELECT url, body FROM batch_items WHERE id = ?", (id,)).fetchone()
+        size += len(body)
+        if items and size > _PAGE_BYTES:
+            break
+        items.append(Claimed(id & 0xFFFFFFFF, url, body, lost[id][1] if id in lost else 0))
+    given = [n << 32 | item.n for item in items]
+    again, new = [id for id in given if id in lost], [id for id in given if id not in lost]
+    db.executemany(
+        "UPDATE batch_held SET asked = 1, again = again + asked WHERE id = ?", [(id,) for id in again]
+    )
+    db.executemany("INSERT INTO batch_held (id, asked) VALUES (?, 1)", [(id,) for id in new])
     db.execute(
         "UPDATE batches SET next = next + ?, asked_twice = asked_twice + ? WHERE n = ?",
-        (len(fresh), sum(asked for _, asked in lost), n),
+        (len(new), sum(lost[id][0] for id in again), n),
     )
-    return list(_claimed(db, [id for id, _ in lost] + list(fresh)))
-
-
-def _claimed(db: sqlite3.Connection, ids: list[int]) -> Iterator[Claimed]:
-    for id in ids:
-        url, body, tries = db.execute(
-            "SELECT url, body, tries FROM batch_items JOIN batch_held USING (id) WHERE id = ?", (id,)
-        ).fetchone()
-        yield Claimed(id & 0xFFFFFFFF, url, body, tries)
+    return items
 
 
 def _select(

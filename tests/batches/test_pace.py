@@ -40,13 +40,13 @@ def test_refusals_of_what_was_asked_before_the_first_one_count_once() -> None:
 def test_answers_make_it_faster_again_by_one_a_round() -> None:
     pace = Pace(16)
     pace.slow_down(now=10, asked_at=9, wait=1, reason="slow down")
-    pace.answered()
+    pace.answered(0)
     assert pace.reason == ""
     for _ in range(8):
-        pace.answered()
+        pace.answered(0)
     assert pace.limit == 9
     for _ in range(1000):
-        pace.answered()
+        pace.answered(0)
     assert pace.limit == 16
 
 
@@ -64,7 +64,7 @@ def test_one_question_that_fails_is_at_fault_itself() -> None:
     pace = Pace(4)
     for now in range(10):
         assert not pace.failed(now, "the same", "HTTP 500")
-        pace.answered()
+        pace.answered(0)
     assert pace.limit == 4
 
 
@@ -77,7 +77,7 @@ def test_when_one_after_the_other_fails_the_provider_is_down_and_tried_with_one_
     assert pace.failed(FIRST_PAUSE, "d", "HTTP 500")
     assert pace.closed_until == FIRST_PAUSE + 2 * FIRST_PAUSE
     for _ in range(8):
-        pace.answered()
+        pace.answered(0)
     assert pace.limit >= 8
 
 

@@ -183,6 +183,50 @@ def test_an_item_that_always_fails_ends_with_its_error_and_the_rest_goes_on(
     assert model.asked["question 7"] == 2
 
 
+def test_items_that_always_fail_end_even_where_no_others_are_left(tree: Tree, model: CountingModel) -> None:
+    prompts(tree, 20)
+    for number in (5, 6, 7):
+        model.status[f"question {number}"] = 500
+    done = tree.run("batch", "prompts.txt", "--max-attempts", "2")
+    assert done.returncode == 3
+    assert [row["custom_id"] for row in rows(done.stdout) if row["error"]] == [
+        f"line-00000{n}" for n in (6, 7, 8)
+    ]
+
+
+def test_an_item_that_is_always_put_off_does_not_hold_up_the_rest(tree: Tree, model: CountingModel) -> None:
+    prompts(tree, 30)
+    model.status["question 7"] = 429
+    model.retry_after = "0.02"
+    done = tree.run("batch", "prompts.txt", "--concurrency", "2")
+    assert done.returncode == 3
+    assert [row["error"]["code"] for row in rows(done.stdout) if row["error"]] == ["rate_limited"]
+
+
+def test_items_too_large_to_go_together_go_one_after_the_other(tree: Tree, model: CountingModel) -> None:
+    big = [f"{number} " + "x" * 5_000_000 for number in range(16)]
+    (tree.home / "prompts.txt").write_text("\n".join(big))
+    tree.ok("batch", "prompts.txt", "-o", "out.jsonl")
+    assert len(rows((tree.home / "out.jsonl").read_text())) == 16
+    assert (sum(model.asked.values()), the_job(tree)["asked_twice"]) == (16, 0)
+
+
+def test_another_default_model_is_another_job_too(tree: Tree, model: CountingModel) -> None:
+    prompts(tree, 3)
+    tree.ok("batch", "prompts.txt")
+    tree.configure(model.configuration.replace("test/echo", "test/other") + SUPERVISION)
+    tree.ok("reload")
+    tree.ok("batch", "prompts.txt")
+    assert sum(model.asked.values()) == 6
+
+
+def test_results_are_not_written_over_the_prompts(tree: Tree, model: CountingModel) -> None:
+    asked = prompts(tree, 3)
+    done = tree.run("batch", "prompts.txt", "-o", "prompts.txt")
+    assert (done.returncode, "prompts itself" in done.stderr) == (2, True)
+    assert (tree.home / "prompts.txt").read_text().split("\n") == asked
+
+
 def test_another_model_is_another_job(tree: Tree, model: CountingModel) -> None:
     prompts(tree, 3)
     tree.ok("batch", "prompts.txt")
@@ -252,6 +296,7 @@ def test_progress_as_json_is_a_line_each_and_results_go_to_the_file(tree: Tree, 
     prompts(tree, 5)
     events = rows(tree.ok("batch", "prompts.txt", "--json", "-o", "out.jsonl"))
     assert all(event["total"] == 5 for event in events)
+    assert (events[-1]["state"], events[-1]["completed"]) == ("completed", 5)
     assert len(answers((tree.home / "out.jsonl").read_text())) == 5
 
 
