@@ -19,7 +19,10 @@ import psutil
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[1]
-_NOT_INHERITED = ("FUSION_", "OPENAI_", "ANTHROPIC_", "NO_COLOR", "RUNTIME_DIRECTORY", "STATE_DIRECTORY")
+_NOT_INHERITED = (
+    *("FUSION_", "OPENAI_", "ANTHROPIC_", "NO_COLOR", "RUNTIME_DIRECTORY", "STATE_DIRECTORY"),
+    *("COLUMNS", "LINES"),  # a terminal knows its size
+)
 
 
 class Tree:
