@@ -230,14 +230,25 @@ class Processes:
     def _exec(self, module: str, args: list[str], log_path: Path | None) -> Process:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         theirs.set_inheritable(True)
-        actions: list[Any] = []
-        if log_path is not None:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-            actions = [(os.POSIX_SPAWN_OPEN, 1, str(log_path), flags, 0o600), (os.POSIX_SPAWN_DUP2, 1, 2)]
         command = [sys.executable, "-P", "-m", module, str(theirs.fileno()), *args]
-        pid = os.posix_spawn(
-            sys.executable, command, os.environ, file_actions=actions, setsid=True, setsigmask=[]
-        )
+        log_fd = -1
+        if log_path is not None:
+            log_fd = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        us = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                linux.die_with(us)  # before the exec: stopped while it starts, it must not outlive us either
+                os.setsid()
+                signal.pthread_sigmask(signal.SIG_SETMASK, [])
+                if log_fd >= 0:
+                    os.dup2(log_fd, 1)
+                    os.dup2(log_fd, 2)
+                os.execv(sys.executable, command)  # noqa: S606 — ourselves
+            finally:
+                os._exit(127)
+        if log_fd >= 0:
+            os.close(log_fd)
         theirs.close()
         return self._adopt(Process(pid, ours))
 

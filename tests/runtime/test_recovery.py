@@ -144,3 +144,20 @@ def test_a_stopped_child_dies_with_the_supervisor_too(tree: Tree) -> None:
     os.kill(tree.supervisor, signal.SIGKILL)
     eventually(lambda: not tree.processes(), within=5)
     tree.start()
+
+
+def test_a_fork_server_that_was_stopped_while_it_started_dies_with_the_supervisor(tree: Tree) -> None:
+    supervisor = tree.supervisor
+    assert supervisor is not None
+    before = tree.actor("forkserver")["pid"]
+    os.kill(before, signal.SIGKILL)
+
+    def successor() -> int | None:
+        children = psutil.Process(supervisor).children()
+        found = [each.pid for each in children if "fusiond.runtime.forkserver" in " ".join(each.cmdline())]
+        return found[0] if found else None
+
+    os.kill(eventually(successor) or 0, signal.SIGSTOP)
+    os.kill(supervisor, signal.SIGKILL)
+    eventually(lambda: not tree.processes(), within=5)
+    tree.start()
