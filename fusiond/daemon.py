@@ -21,7 +21,7 @@ from fusiond.config import BUILT_IN_PROVIDERS, Config
 from fusiond.errors import FusionError
 from fusiond.paths import Paths
 from fusiond.protocol.control import About, told
-from fusiond.runtime import child, linux, lock, tree
+from fusiond.runtime import child, leftovers, linux, lock, tree
 from fusiond.runtime.control import Control
 from fusiond.runtime.journal import Journal, stamp
 from fusiond.runtime.supervisor import Supervisor
@@ -46,6 +46,8 @@ def main(home: str | None) -> int:
     try:
         child.start_logging(config.log_level)
         child.title(f"supervisor {paths.home or ''}".rstrip())
+        if swept := leftovers.sweep(paths.run):
+            log.warning("ended what an earlier daemon left behind: %s", ", ".join(map(str, swept)))
         linux.keep_secrets()
         linux.share_heap()
         linux.raise_open_files()
