@@ -27,7 +27,11 @@ async def harm(client: Client, chance: random.Random, going: Callable[[], bool])
         except Unreachable:
             continue  # between two daemons: whoever asks next starts one
         pids = [actor.pid for actor in health.actors if actor.pid]
-        pid = health.supervisor.pid if chance.random() < SUPERVISOR or not pids else chance.choice(pids)
+        if chance.random() < SUPERVISOR:
+            pids = [health.supervisor.pid]
+        if not pids:
+            continue  # it starts: killed each time it does, nothing could ever be done
+        pid = chance.choice(pids)
         with suppress(ProcessLookupError):
             os.kill(pid, chance.choice(FAULTS))
             count += 1
