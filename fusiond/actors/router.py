@@ -44,6 +44,20 @@ log = logging.getLogger(__name__)
 
 PUBLIC = {
     ("agent", "chat"),
+    ("agent", "list"),
+    ("agent", "show"),
+    ("agent", "run"),
+    ("tools", "list"),
+    ("tools", "show"),
+    ("tools", "call"),
+    ("tools", "servers"),
+    ("mcp", "show"),
+    ("mcp", "tools"),
+    ("mcp", "call"),
+    ("mcp", "read"),
+    ("mcp", "prompt"),
+    ("store", "runs.list"),
+    ("store", "runs.show"),
     ("store", "sessions.list"),
     ("store", "sessions.show"),
     ("store", "sessions.delete"),
@@ -58,7 +72,7 @@ PUBLIC = {
     ("batch", "show"),
     ("batch", "watch"),
 }
-"""What clients may ask for; besides `ping`, of every service."""
+"""What clients may ask for; besides `ping`, of every service. "mcp" stands for each "mcp.SERVER"."""
 _ENDS = (Reply, Failure)  # a tuple: `Reply | Failure` would be made anew for each message
 _MOST_IDENTITIES = 4096  # of one client process
 _REFUSALS_LOGGED = 5  # a peer that talks rubbish is logged this often, not a million times
@@ -115,7 +129,7 @@ class Router:
         route = (False, peer.identity)
         now = self._loop.time()
         if isinstance(header, Request):
-            if header.verb != "ping" and (header.service, header.verb) not in PUBLIC:
+            if header.verb != "ping" and (header.service.partition(".")[0], header.verb) not in PUBLIC:
                 denied = Denied(f"{header.service}/{header.verb} is not for clients")
                 self._clients.send(peer.identity, encode(failure(header.id, denied)))
                 return

@@ -13,11 +13,10 @@ from fusiond.config.naming import dotted, is_section, named_tables, nearest_key
 from fusiond.config.rules import RULES, model_faults, name_faults
 from fusiond.config.schema import (
     ACTOR_KINDS,
-    AgentDefinition,
-    AgentsSettings,
+    FREE_TABLES,
     Config,
     Section,
-    agents_in_struct_shape,
+    in_struct_shape,
 )
 from fusiond.config.values import Fault, named, value_faults
 
@@ -87,15 +86,16 @@ def _in_section(raw: object, kind: type[Section], name: str) -> Iterator[Fault]:
     faults = [fault for key, value in raw.items() for fault in _below(key, _in_field(key, value, kind))]
     yield from faults
     if not faults and kind in RULES:
-        shaped = agents_in_struct_shape(raw) if kind is AgentsSettings else raw
-        yield from RULES[kind](name, msgspec.convert(shaped, kind), raw)
+        yield from RULES[kind](name, msgspec.convert(in_struct_shape(kind, raw), kind), raw)
 
 
 def _in_field(key: str, value: object, kind: type[Section]) -> Iterator[Fault]:
     types = {one.name: one.type for one in msgspec.structs.fields(kind)}
-    if kind is AgentsSettings and key != "modules":
-        wanted = AgentDefinition if isinstance(value, dict) else None
-        yield from _in_table(value, wanted, key)
+    gathered = types.pop(FREE_TABLES.get(kind, ""), None)
+    if key not in types and gathered is not None and isinstance(value, dict):
+        yield from (
+            _in_table(value, named_tables(gathered), key) if named_tables(gathered) else name_faults(key)
+        )
     elif key not in types:
         yield _UNKNOWN
     elif is_section(types[key]):

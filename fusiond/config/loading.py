@@ -21,10 +21,12 @@ from fusiond.config.schema import (
     EMBEDDED_MODEL,
     FIRST_CHOICE,
     LOG_LEVELS,
+    AgentsSettings,
     Config,
     LogLevel,
     ProviderSettings,
-    agents_in_struct_shape,
+    ToolsSettings,
+    in_struct_shape,
 )
 from fusiond.errors import ConfigError, Denied, UnknownModel
 
@@ -77,8 +79,10 @@ def _completed(raw: Mapping[str, Any], folder: Path, env: Mapping[str, str]) -> 
         **raw,
         "actors": {kind: raw.get("actors", {}).get(kind, {}) for kind in ACTOR_KINDS},
         "providers": _providers(raw.get("providers", {}), folder, env),
-        "tools": {**tools, "approval": {**BUILT_IN_APPROVAL, **tools.get("approval", {})}},
-        "agents": agents_in_struct_shape(raw.get("agents", {})),
+        "tools": in_struct_shape(
+            ToolsSettings, {**tools, "approval": {**BUILT_IN_APPROVAL, **tools.get("approval", {})}}
+        ),
+        "agents": in_struct_shape(AgentsSettings, raw.get("agents", {})),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
-from fusiond.config.schema import ACTOR_KINDS, AgentsSettings, Config, Section
+from fusiond.config.schema import ACTOR_KINDS, FREE_TABLES, Config, Section
 from fusiond.config.toml_text import toml_key
 
 Path = tuple[str, ...]
@@ -65,7 +65,7 @@ def is_section(kind: Any) -> bool:
 
 def _keys_of(kind: type[Section], path: Path) -> Iterator[Path]:
     for one in msgspec.structs.fields(kind):
-        here = path if kind is AgentsSettings and one.name == "defined" else (*path, one.name)
+        here = path if one.name == FREE_TABLES.get(kind) else (*path, one.name)
         if here != path:
             yield here
         if is_section(one.type):

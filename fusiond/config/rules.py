@@ -9,6 +9,7 @@ from typing import Any
 from fusiond.config.naming import nearest
 from fusiond.config.schema import (
     BUILT_IN_PROVIDERS,
+    FUSION_SERVER,
     LOCAL,
     ActorSettings,
     AgentsSettings,
@@ -101,8 +102,12 @@ def _provider(name: str, table: ProviderSettings, given: Given) -> Iterator[Faul
         yield Fault(("api_key_file",), "stands beside api_key_env: give one of them")
 
 
-def _mcp_server(_name: str, table: McpServer, given: Given) -> Iterator[Fault]:
-    if not table.command and not table.url:
+def _mcp_server(name: str, table: McpServer, given: Given) -> Iterator[Fault]:
+    if name == FUSION_SERVER and (table.command or table.url):
+        yield Fault((), "is the name of the server that is always there: give this one another")
+    elif name == FUSION_SERVER:
+        return
+    elif not table.command and not table.url:
         yield Fault((), "has neither command nor url")
     elif table.command and table.url:
         yield Fault(("url",), "stands beside command: give one of them")

@@ -10,6 +10,7 @@ import msgspec
 from fusiond.config.naming import is_section, named_tables
 from fusiond.config.schema import (
     FIRST_CHOICE,
+    FREE_TABLES,
     AgentDefinition,
     Config,
     McpServer,
@@ -35,6 +36,11 @@ _EXAMPLES: tuple[tuple[str, str, Section], ...] = (
         "mcp.servers.time",
         _MCP_HEADING,
         McpServer(command="mcp-server-time", args=["--local-timezone", "UTC"]),
+    ),
+    (
+        "tools.weather",
+        "What the constructor of a tool of one's own takes, and no model sees: the keys are its arguments.",
+        Section(),
     ),
     (
         "agents.reviewer",
@@ -75,7 +81,8 @@ def _lines(section: Section, *, brief: bool = False, explained: bool = True) -> 
     text = ""
     for field in msgspec.structs.fields(section):
         value = getattr(section, field.name)
-        if is_section(field.type) or named_tables(field.type) or (brief and not value):
+        gathered = field.name == FREE_TABLES.get(type(section))
+        if gathered or is_section(field.type) or named_tables(field.type) or (brief and not value):
             continue
         meaning = _meaning(field.type) if explained else ""
         text += (f"# {meaning}\n" if meaning else "") + f"#{field.name} = {toml_value(value)}\n"

@@ -116,6 +116,12 @@ class McpServer(Section, frozen=True, kw_only=True):
     cwd: str = ""
     url: str = ""
     headers: dict[str, str] = {}
+    timeout_s: Annotated[float, Meta(gt=0, le=86_400, description="a call is given up after so long")] = 60
+    enabled: bool = True
+
+
+FUSION_SERVER = "fusion"
+"""The MCP server that is always there, unless it is said to be not `enabled`."""
 
 
 class McpSettings(Section, frozen=True, kw_only=True):
@@ -131,6 +137,18 @@ class ShellSettings(Section, frozen=True, kw_only=True):
     timeout_s: Annotated[float, Meta(gt=0, le=86_400, description="a command is killed after so long")] = 30
 
 
+class HttpSettings(Section, frozen=True, kw_only=True):
+    """The built-in tool `http_request`."""
+
+    allow_private: Annotated[
+        bool, Meta(description="whether it may reach this machine and addresses of private networks")
+    ] = False
+    timeout_s: Annotated[float, Meta(gt=0, le=3600, description="a request is given up after so long")] = 30
+    max_bytes: Annotated[int, Meta(ge=1, le=1 << 30, description="of a reply no more than this is read")] = (
+        1_000_000
+    )
+
+
 BUILT_IN_APPROVAL: Mapping[str, Approval] = {"shell": "ask", "write_file": "ask"}
 
 
@@ -143,7 +161,22 @@ class ToolsSettings(Section, frozen=True, kw_only=True):
     approval: Annotated[dict[str, Approval], Meta(description='for each tool "allow", "ask" or "never"')] = (
         msgspec.field(default_factory=lambda: dict(BUILT_IN_APPROVAL))
     )
+    workspace: Annotated[
+        str, Meta(description="the folder that tools work in; without one, a folder beside the database")
+    ] = ""
+    sandbox: Annotated[
+        Literal["auto", "required", "off"],
+        Meta(description='"required": no shell without isolation by the operating system; "off": none'),
+    ] = "auto"
+    timeout_s: Annotated[float, Meta(gt=0, le=86_400, description="a call is ended after so long")] = 60
+    memory_mb: Annotated[int, Meta(ge=64, le=1 << 30, description="a call may take so much memory")] = 1024
+    max_output_bytes: Annotated[
+        int, Meta(ge=100, le=16_000_000, description="of a longer output the middle is left out")
+    ] = 50_000
+    workers: Annotated[int, Meta(ge=1, le=256, description="calls that may run at the same time")] = 8
     shell: ShellSettings = ShellSettings()
+    http: HttpSettings = HttpSettings()
+    configured: dict[str, dict[str, Any]] = {}
 
 
 class AgentDefinition(Section, frozen=True, kw_only=True):
@@ -152,24 +185,40 @@ class AgentDefinition(Section, frozen=True, kw_only=True):
     description: str = ""
     system_prompt: str = ""
     tools: list[str] = []
+    model: str = ""
+    max_steps: Annotated[int, Meta(ge=0, le=10_000)] = 0
 
 
 class AgentsSettings(Section, frozen=True, kw_only=True):
-    """Agents. In the file each of `defined` is a table of its own beside `modules`: `[agents.NAME]`."""
+    """Agents, each in a table of its own: `[agents.NAME]`. The limits hold for a run with all that it calls."""
 
     modules: Annotated[list[str], Meta(description="Python modules with agents made by AgentBuilder")] = []
+    max_steps: Annotated[int, Meta(ge=1, le=10_000, description="a run ends after so many steps")] = 20
+    max_tokens: Annotated[int, Meta(ge=0, description="or when so many tokens are used; 0: no limit")] = 0
+    timeout_s: Annotated[float, Meta(ge=0, description="or after so long; 0: no limit")] = 0
     defined: dict[str, AgentDefinition] = {}
 
 
-def agents_in_struct_shape(agents: Mapping[str, Any]) -> dict[str, Any]:
-    """The file's `[agents]` as the struct has it."""
-    defined = {name: table for name, table in agents.items() if name != "modules"}
-    return {"modules": agents.get("modules", []), "defined": defined}
+FREE_TABLES: Mapping[type[Section], str] = {ToolsSettings: "configured", AgentsSettings: "defined"}
+"""Tables that hold others of free names beside their own keys, and the field that gathers those in the struct.
+
+`[agents.NAME]` is an agent, `[tools.NAME]` what the constructor of a tool of one's own takes.
+"""
 
 
-def agents_in_file_shape(agents: AgentsSettings) -> dict[str, Any]:
-    """The struct as the file has it."""
-    return {"modules": agents.modules, **agents.defined}
+def in_struct_shape(kind: type[Section], table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table of the file as the struct `kind` has it."""
+    if (gathered := FREE_TABLES.get(kind)) is None:
+        return dict(table)
+    own = {field.name for field in msgspec.structs.fields(kind)} - {gathered}
+    free = {name: value for name, value in table.items() if name not in own}
+    return {name: value for name, value in table.items() if name in own} | {gathered: free}
+
+
+def in_file_shape(section: Section) -> dict[str, Any]:
+    """The struct as the file has it, in plain tables."""
+    table: dict[str, Any] = msgspec.to_builtins(section)
+    return table | table.pop(FREE_TABLES[type(section)], {}) if type(section) in FREE_TABLES else table
 
 
 BUILT_IN_PROVIDERS: Mapping[str, ProviderSettings] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from fusiond.config.schema import Config, agents_in_file_shape
+from fusiond.config.schema import Config, in_file_shape
 
 HIDDEN = "***"
 _SECRET = re.compile(r"key|token|secret|passw|credential|auth|bearer", re.IGNORECASE)
@@ -16,7 +16,13 @@ _SECRET = re.compile(r"key|token|secret|passw|credential|auth|bearer", re.IGNORE
 def shown(config: Config) -> dict[str, Any]:
     """Plain tables that say what is in effect. Values that may be secret are HIDDEN, empty ones left out."""
     tables: dict[str, Any] = msgspec.to_builtins(config)
-    tables["agents"] = msgspec.to_builtins(agents_in_file_shape(config.agents))
+    tables["agents"] = in_file_shape(config.agents)
+    tables["tools"] = in_file_shape(config.tools)
+    for name in config.tools.configured:
+        given = tables["tools"][name]
+        tables["tools"][name] = {
+            key: HIDDEN if _SECRET.search(key) else value for key, value in given.items()
+        }
     for provider in tables["providers"].values():
         provider["base_url"] = _without_secrets(provider["base_url"])
     for server in tables["mcp"]["servers"].values():

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from fusiond.protocol.approvals import ApprovalAsk, Verdict
+
 Role = Literal["system", "user", "assistant"]
 
 
@@ -90,6 +92,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     system prompt from here on; None keeps it. `turn`: names the turn, so that it is recorded once however often it is
     asked; "" stands for the request's own id. `prefix`, `asked`: where an earlier try of the same turn broke off: the
     text so far, and how often a model had been asked.
+    `agent`: who is to answer; the turn is then a run of that agent, named by `turn`, and `approvals` and `approve_all`
+    are as for runs.
     """
 
     prompt: str
@@ -103,22 +107,30 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     turn: str = ""
     prefix: str = ""
     asked: int = 0
+    approvals: dict[str, Verdict] = {}
+    approve_all: bool = False
 
 
 class ChatChunk(msgspec.Struct, frozen=True, omit_defaults=True):
     """A piece of the answer. `session` comes with the first. `reset`: what came before is void.
 
     `asked`: how often a model has been asked so far; the asker hands it back as `ChatRequest.asked` when it continues.
+    `note`: news of an agent's doing, no part of the answer.
     """
 
     text: str
     reset: bool = False
     session: str = ""
     asked: int = 1
+    note: str = ""
 
 
 class ChatReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole answer, recorded in the session. `attempts`: how often a model was asked; 1 if nothing went wrong."""
+    """The whole answer, recorded in the session. `attempts`: how often a model was asked; 1 if nothing went wrong.
+
+    `approval`: there is no answer yet, a person must be asked first. `left_out`: how many messages of the conversation
+    did not fit into the model's context.
+    """
 
     text: str
     model: str
@@ -126,3 +138,5 @@ class ChatReply(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
     usage: Usage = Usage()
     attempts: int = 1
+    approval: ApprovalAsk | None = None
+    left_out: int = 0

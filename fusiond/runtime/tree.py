@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
-from fusiond.config import LOCAL, Config
+from fusiond.config import FUSION_SERVER, LOCAL, Config, McpServer
 from fusiond.paths import Paths
 from fusiond.protocol.control import Kind
 from fusiond.supervision.spec import ActorSpec
 
 FORKSERVER = "forkserver"
 ROUTER = "router"
-_SINGLE = ("store", "batch")  # one of each, whatever the configuration says of replicas
+_SINGLE = ("store", "batch", "tools")  # one of each, whatever the configuration says of replicas
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Part:
 
 def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Part]:
     """Every actor of the tree by name, in the order in which they start."""
+    servers = _servers(config)
     handed: dict[Kind, dict[str, object]] = {
         "store": {
             "database": "" if config.sessions.storage == "memory" else str(paths.database),
@@ -47,7 +49,20 @@ def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Pa
             "models_dir": str(paths.models),
             "run_dir": str(paths.run),
         },
-        "agent": {},
+        "tools": {
+            "settings": msgspec.to_builtins(config.tools),
+            "folder": str(paths.config_file.parent),
+            "workspace": _workspace(config, paths),
+            "run_dir": str(paths.run),
+            "servers": {name: "http" if one.url else "stdio" for name, one in servers.items()},
+            "changed": _changed(config.tools.modules, paths.config_file.parent),
+        },
+        "agent": {
+            "model": config.model,
+            "settings": msgspec.to_builtins(config.agents),
+            "folder": str(paths.config_file.parent),
+            "changed": _changed(config.agents.modules, paths.config_file.parent),
+        },
         "batch": {"model": config.model},
     }
     found = {FORKSERVER: _part(config, FORKSERVER, "forkserver", "", {"preload": _preload(config)})}
@@ -58,7 +73,7 @@ def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Pa
         "",
         {
             "queue_size": config.router.queue_size,
-            "services": list(handed),
+            "services": [*handed, *(f"mcp.{name}" for name in servers)],
             "clients_path": str(paths.router_socket),
             "actors_path": str(paths.actors_socket),
         },
@@ -71,7 +86,39 @@ def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Pa
         for number in range(_standbys(config, kind)):
             name = f"{kind}.standby{number or ''}"
             found[name] = _part(config, name, kind, kind, blob, standby=True)
+    for server, one in servers.items():
+        name = f"mcp.{server}"
+        told = {
+            "name": server,
+            "server": msgspec.to_builtins(one),
+            "own": server == FUSION_SERVER,
+            "approval": config.tools.approval,
+            "max_output_bytes": config.tools.max_output_bytes,
+            "folder": str(paths.config_file.parent),
+            "run_dir": str(paths.run),
+        }
+        found[name] = _part(config, name, "mcp", name, told)
     return found
+
+
+def _servers(config: Config) -> dict[str, McpServer]:
+    """The MCP servers there are to be, our own among them."""
+    servers = {FUSION_SERVER: McpServer(), **config.mcp.servers}
+    return {name: one for name, one in servers.items() if one.enabled}
+
+
+def _workspace(config: Config, paths: Paths) -> str:
+    """Relative to the configuration's folder."""
+    if not config.tools.workspace:
+        return str(paths.state / "workspace")
+    return str(paths.config_file.parent / Path(config.tools.workspace).expanduser())
+
+
+def _changed(modules: list[str], folder: Path) -> list[int]:
+    """When the modules in this folder were last written: a reload replaces whoever has loaded an older one."""
+    files = (folder.joinpath(*module.split(".")) for module in modules)
+    found = [file for at in files for file in (at.with_suffix(".py"), at / "__init__.py") if file.exists()]
+    return [file.stat().st_mtime_ns for file in found]
 
 
 def _standbys(config: Config, kind: Kind) -> int:

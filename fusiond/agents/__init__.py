@@ -1,0 +1,1 @@
+"""Agents as state machines over (messages, decision, observation). Pure: no clock, no socket, no process."""

@@ -1,0 +1,1 @@
+"""MCP servers: the connection to one, and the one of our own."""
