@@ -23,8 +23,8 @@ import msgspec
 from fusiond.agents.definition import Kind
 from fusiond.protocol.tools import ToolInfo
 
-_BRIEF = 300
-"""Characters of a thought, for models that never end one by themselves."""
+_BRIEF, _BRIEF_ANSWER = 300, 2000
+"""Characters of a thought and of an answer, where they are bounded."""
 
 
 class Act(msgspec.Struct, frozen=True):
@@ -62,17 +62,29 @@ Decision = Act | Final | Words | Malformed
 def schema(
     kind: Kind, tools: Sequence[ToolInfo], agents: Iterable[str], *, brief: bool = False
 ) -> dict[str, Any]:
-    """The JSON schema of a decision. `brief`: with a bound on texts that are not the answer."""
+    """The JSON schema of a decision.
+
+    `brief`: for the embedded model, which never ends a text by itself and fills in whatever it may: texts are bounded,
+    and an action and an answer exclude each other. Providers elsewhere want a plain object at the root.
+    """
     text: dict[str, Any] = {"type": "string", "maxLength": _BRIEF} if brief else {"type": "string"}
     if kind == "router":
         return _object(agent_name={"type": "string", "enum": sorted(agents)}, reasoning=text)
-    end = {"is_final": {"type": "boolean"}, "final_answer": _or_null({"type": "string"})}
+    answer: dict[str, Any] = {"type": "string", "maxLength": _BRIEF_ANSWER} if brief else {"type": "string"}
     if kind == "supervisor":
-        chosen = _or_null({"type": "string", "enum": sorted(agents)})
-        return _object(thought=text, agent_to_invoke=chosen, agent_task=_or_null(text), **end)
-    actions = [_object(tool={"const": tool.name}, input=_input(tool.parameters)) for tool in tools]
-    action = {"anyOf": [*actions, {"type": "null"}]} if actions else {"type": "null"}
-    return _object(thought=text, action=action, **end)
+        act = {"agent_to_invoke": {"type": "string", "enum": sorted(agents)}, "agent_task": text}
+    else:
+        actions = [_object(tool={"const": tool.name}, input=_input(tool.parameters)) for tool in tools]
+        act = {"action": {"anyOf": actions}} if actions else {}
+    none: dict[str, Any] = {"type": "null"}
+    if not brief:
+        either = {key: {"anyOf": [value, none]} for key, value in act.items()}
+        return _object(
+            thought=text, **either, is_final={"type": "boolean"}, final_answer={"anyOf": [answer, none]}
+        )
+    acts = _object(thought=text, **act, is_final={"const": False}, final_answer=none)
+    ends = _object(thought=text, **dict.fromkeys(act, none), is_final={"const": True}, final_answer=answer)
+    return {"anyOf": [acts, ends]} if act else ends
 
 
 def _object(**properties: dict[str, Any]) -> dict[str, Any]:
@@ -82,10 +94,6 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
         "required": list(properties),
         "additionalProperties": False,
     }
-
-
-def _or_null(kind: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [kind, {"type": "null"}]}
 
 
 def _input(parameters: dict[str, Any]) -> dict[str, Any]:
