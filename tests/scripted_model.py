@@ -29,7 +29,7 @@ class ScriptedModel(CountingModel):
             lines = self.script.get(said[at]["content"])
             if lines is not None:
                 turn = sum(message["role"] == "assistant" for message in said[at:])
-                return lines[min(turn, len(lines) - 1)]
+                return str(lines[min(turn, len(lines) - 1)])
         return final("done")
 
 
