@@ -1,4 +1,4 @@
-"""The agent actor: conversations. History and record come from the store, answers from a model.
+"""The agent actor: conversations, and runs of agents. History and record come from the store, answers from a model.
 
 The prompt is recorded before a model is asked, the answer before the reply is sent. A stream that breaks is
 continued from the text that has come so far. An answer cut short, by the person or by an error, is kept and
@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from typing import TypeVar
 
 import msgspec
 
 from fusiond.actors.base import Actor, Call, Port
+from fusiond.actors.crew import Crew
+from fusiond.actors.run import Circumstances
+from fusiond.actors.running import Runs, checked
+from fusiond.agents.history import shorter
+from fusiond.config.schema import AgentsSettings
 from fusiond.errors import (
     MAX_DEATHS,
     BadRequest,
     Busy,
+    ContextTooLong,
     Crashed,
     Interrupted,
-    NotFound,
     PoisonRequest,
     UsageError,
 )
+from fusiond.protocol.agents import AgentName, RunEvent, RunRequest
 from fusiond.protocol.chat import (
     ChatChunk,
     ChatReply,
@@ -38,19 +45,31 @@ from fusiond.protocol.sessions import BeginTurn, Conversation, FinishTurn, TurnA
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _LONGEST_NAME = 64  # characters, twice a request's id in hex
+_NOTE = 160  # characters of an input
 _PARTING = 0.5  # seconds a cancelled call waits for its record; the record itself goes on
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_request = msgspec.msgpack.Decoder(ChatRequest).decode
 _decode_conversation = msgspec.msgpack.Decoder(Conversation).decode
+_decode_run = msgspec.msgpack.Decoder(RunRequest).decode
+_decode_name = msgspec.msgpack.Decoder(AgentName).decode
 _decode_chunk = msgspec.msgpack.Decoder(CompletionChunk).decode
 _decode_completion = msgspec.msgpack.Decoder(Completion).decode
 
 
 class AgentConfig(msgspec.Struct, frozen=True):
-    """`most_asks`: how often one call asks for an answer whose stream keeps breaking."""
+    """`model`: the default one. `settings`: `[agents]`. `folder`: where the configuration file is, and modules beside
+    it; `changed`: when those were written last. `most_asks`: how often one call asks for an answer whose stream keeps
+    breaking.
+    """
 
+    model: str = ""
+    settings: AgentsSettings = AgentsSettings()
+    folder: str = ""
+    changed: list[int] = []
     most_asks: int = 10
 
 
@@ -66,6 +85,12 @@ class Telling:
         self._introduced = False
         self.text = text
         self.asked = asked
+        self.left_out = 0
+
+    def news(self, event: RunEvent) -> None:
+        """Tells what an agent does, beside the answer."""
+        if note := _note(event):
+            self._call.emit(_encode(ChatChunk(text="", note=note, asked=self.asked)))
 
     def piece(self, text: str, *, reset: bool = False) -> None:
         """Tells the next piece; with `reset` the answer begins anew with it."""
@@ -85,19 +110,38 @@ class Telling:
 
 
 class Agent(Actor):
-    """Serves `chat`."""
+    """Serves `chat`, `run`, `list` and `show`."""
 
     def __init__(self, config: AgentConfig) -> None:
+        self._config = config
         self._most_asks = config.most_asks
         self._recordings: set[asyncio.Task[None]] = set()
-        self.verbs = {"chat": self._chat}
+        self._crew: Crew
+        self._runs: Runs
+        self.verbs = {"chat": self._chat, "run": self._run, "list": self._list, "show": self._show}
 
     async def setup(self, port: Port) -> None:
         self._port = port
+        self._crew = Crew(self._config.settings, self._config.folder)
+        self._runs = Runs(port, self._crew, self._config.settings, self._config.model)
 
     async def teardown(self) -> None:
         if self._recordings:
             await asyncio.wait(self._recordings)
+        await self._runs.settle()
+
+    def _list(self, _call: Call) -> bytes:
+        return _encode(self._crew.infos())
+
+    def _show(self, call: Call) -> bytes:
+        return _encode(self._crew.detail(_decoded(_decode_name, call).name))
+
+    async def _run(self, call: Call) -> bytes:
+        def watch(event: RunEvent) -> None:
+            call.emit(_encode(event))
+
+        around = Circumstances(uid=call.uid, watch=watch)
+        return _encode(await self._runs.run(checked(_decoded(_decode_run, call)), around))
 
     async def _chat(self, call: Call) -> bytes:
         request = _checked(call)
@@ -106,13 +150,51 @@ class Agent(Actor):
         # every attempt of the router's but this one may have asked a model before its process died
         telling = Telling(call, conversation.session, request.prefix, request.asked + call.attempt - 1)
         answer = conversation.answer
+        if answer is None and request.agent:
+            return _encode(await self._answer_as_agent(call, request, turn, conversation, telling))
         if answer is None:
             answer = await self._answer(
                 call, turn, _wanted(request, conversation), conversation.session, telling
             )
         else:
             telling.settle(answer.text)
-        return _encode(_reply(conversation.session, answer))
+        return _encode(_reply(conversation.session, answer, telling.left_out))
+
+    async def _answer_as_agent(
+        self, call: Call, request: ChatRequest, turn: str, conversation: Conversation, telling: Telling
+    ) -> ChatReply:
+        """The turn is a run of an agent."""
+        *history, prompt = conversation.messages
+        reply = await self._runs.run(
+            RunRequest(
+                run=turn,
+                agent=request.agent,
+                task=prompt.content,
+                model=request.model,
+                system=conversation.system or None,
+                options=request.options,
+                approvals=request.approvals,
+                approve_all=request.approve_all,
+            ),
+            Circumstances(
+                uid=call.uid,
+                watch=telling.news,
+                history=history,
+                session=conversation.session,
+                turn=turn,
+            ),
+        )
+        telling.settle(reply.answer)
+        return ChatReply(
+            text=reply.answer,
+            model=reply.model,
+            session=conversation.session,
+            finish_reason=reply.finish_reason,
+            usage=reply.usage,
+            attempts=max(1, telling.asked),
+            approval=reply.approval,
+            left_out=reply.left_out,
+        )
 
     async def _begin(self, call: Call, request: ChatRequest, turn: str) -> Conversation:
         begin = BeginTurn(
@@ -161,6 +243,14 @@ class Agent(Actor):
             ask = msgspec.structs.replace(wanted, prefix=telling.text)
             try:
                 completion = await self._stream(call, ask, telling)
+            except ContextTooLong:
+                fewer = shorter(wanted.messages)
+                if len(fewer) == len(wanted.messages):
+                    raise
+                telling.left_out += len(wanted.messages) - len(fewer)
+                wanted = msgspec.structs.replace(wanted, messages=fewer)
+                telling.asked -= 1  # it was refused, nothing was answered
+                continue
             except Interrupted as error:
                 crashes += isinstance(error, Crashed)
                 if crashes == MAX_DEATHS:
@@ -215,16 +305,28 @@ def create(config: bytes) -> Agent:
     return Agent(_decode_config(config))
 
 
+def _decoded(decode: Callable[[bytes], T], call: Call) -> T:
+    try:
+        return decode(call.body)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"{call.verb} does not understand its request: {error}") from error
+
+
+def _note(event: RunEvent) -> str:
+    """A line on what happens in a run; "" for what is not worth one."""
+    if event.step is None:
+        return event.text
+    if event.step.state == "done":
+        return ""
+    given = " ".join(event.step.input.split())
+    return f"{event.agent}: {event.step.tool} {given[:_NOTE] + '…' if len(given) > _NOTE else given}"
+
+
 def _checked(call: Call) -> ChatRequest:
     """The request in `call`; raises for one that no model need be asked about."""
-    try:
-        request = _decode_request(call.body)
-    except msgspec.DecodeError as error:
-        raise BadRequest(f"chat does not understand its request: {error}") from error
+    request = _decoded(_decode_request, call)
     if not request.prompt.strip():
         raise UsageError("the message is empty", advice="say something")
-    if request.agent:
-        raise NotFound(f'there is no agent "{request.agent}"', advice="see: fusionctl agents list")
     if len(request.turn) > _LONGEST_NAME:
         raise BadRequest(f"the turn's name has {len(request.turn):,} characters, at most {_LONGEST_NAME} fit")
     return request
@@ -241,7 +343,7 @@ def _wanted(request: ChatRequest, conversation: Conversation) -> CompletionReque
     )
 
 
-def _reply(session: str, answer: TurnAnswer) -> ChatReply:
+def _reply(session: str, answer: TurnAnswer, left_out: int) -> ChatReply:
     return ChatReply(
         text=answer.text,
         model=answer.model,
@@ -249,4 +351,5 @@ def _reply(session: str, answer: TurnAnswer) -> ChatReply:
         finish_reason=answer.finish_reason,
         usage=Usage(answer.input_tokens, answer.output_tokens),
         attempts=answer.attempts,
+        left_out=left_out,
     )

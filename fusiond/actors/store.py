@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from sqlite3 import Connection
 from typing import Any, TypeVar
 
@@ -17,38 +18,46 @@ import msgspec
 
 from fusiond.actors.base import Actor, Call, Handler, Port
 from fusiond.errors import BadRequest, StorageError
+from fusiond.protocol.agents import BeginRun, EndRun, ListRuns, RunId, WriteStep
 from fusiond.protocol.batches import AddItems, BeginJob, JobId, ListJobs, Move, ReadResults, Step
 from fusiond.protocol.sessions import BeginTurn, FinishTurn, ListSessions, SearchSessions, SessionId
-from fusiond.storage import batches, sessions
+from fusiond.storage import batches, runs, sessions
 from fusiond.storage.database import Database
 from fusiond.storage.group import GroupCommit
 from fusiond.storage.search import Search
 
 Ask = TypeVar("Ask", bound=msgspec.Struct)
-_SCOPED = (ListSessions, SearchSessions, SessionId, BeginJob, AddItems, JobId, ListJobs, ReadResults)
+_SCOPED = (
+    *(ListSessions, SearchSessions, SessionId, BeginJob, AddItems, JobId, ListJobs, ReadResults),
+    *(ListRuns, RunId),
+)
 """What is asked in somebody's name."""
 
 _PAUSE = 0.005  # seconds between two pieces of a removal
 _encode = msgspec.msgpack.Encoder().encode
 _DECODERS: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
-    kind: msgspec.msgpack.Decoder(kind) for kind in (*_SCOPED, BeginTurn, FinishTurn, Step, Move)
+    kind: msgspec.msgpack.Decoder(kind)
+    for kind in (*_SCOPED, BeginTurn, FinishTurn, Step, Move, BeginRun, WriteStep, EndRun)
 }  # made before the fork: it takes a millisecond and a half
 
 
 class StoreConfig(msgspec.Struct, frozen=True):
     """`database`: the file, "" to keep everything in memory.
 
-    `synchronous`: "NORMAL" survives the death of any process, "FULL" a power cut too.
+    `synchronous`: "NORMAL" survives the death of any process, "FULL" a power cut too. `boot`: names this life of the
+    daemon: runs that ran under another one were interrupted.
     """
 
     database: str = ""
     synchronous: str = "NORMAL"
+    boot: str = ""
 
 
 class Store(Actor):
-    """Serves `sessions.*` and `batches.*`."""
+    """Serves `sessions.*`, `runs.*` and `batches.*`."""
 
     def __init__(self, config: StoreConfig) -> None:
+        self._boot = config.boot
         self._database = Database(config.database, config.synchronous)
         self._commits = GroupCommit(self._database)
         self._decode_search = _DECODERS[SearchSessions]
@@ -60,6 +69,11 @@ class Store(Actor):
             "sessions.show": self._reads(SessionId, sessions.show),
             "sessions.delete": self._deletes(),
             "sessions.search": self._search,
+            "runs.begin": self._writes(BeginRun, partial(runs.begin, boot=config.boot)),
+            "runs.step": self._writes(WriteStep, runs.write),
+            "runs.end": self._writes(EndRun, runs.end),
+            "runs.list": self._reads(ListRuns, runs.newest),
+            "runs.show": self._reads(RunId, runs.show),
             "batches.begin": self._writes(BeginJob, batches.begin),
             "batches.add": self._writes(AddItems, batches.add),
             "batches.step": self._writes(Step, batches.step),
@@ -73,6 +87,8 @@ class Store(Actor):
 
     async def setup(self, port: Port) -> None:  # noqa: ARG002 - the store asks nobody
         self._database.open()
+        with suppress(StorageError):  # a full disk: what is there can be read all the same
+            self._database.commit([lambda db: runs.interrupt(db, self._boot)])
         self._purging = asyncio.create_task(self._purge())
 
     async def teardown(self) -> None:

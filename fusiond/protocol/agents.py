@@ -6,8 +6,8 @@
 | agent `show` | AgentName | AgentDetail | yes |
 | agent `run` | RunRequest | a stream of RunEvent, then RunReply | yes |
 | store `runs.begin` | BeginRun | RunRecord | no |
-| store `runs.step` | WriteStep | RunSummary | no |
-| store `runs.end` | EndRun | RunSummary | no |
+| store `runs.step` | WriteStep | – | no |
+| store `runs.end` | EndRun | – | no |
 | store `runs.list` | ListRuns | list[RunSummary] | yes |
 | store `runs.show` | RunId | RunDetail | yes |
 
@@ -23,13 +23,11 @@ from typing import Any, Literal
 import msgspec
 
 from fusiond.protocol.approvals import ApprovalAsk, Verdict
-from fusiond.protocol.chat import Message, Usage
+from fusiond.protocol.chat import Usage
 
 RunState = Literal["running", "waiting", "interrupted", "completed", "failed", "cancelled"]
 """`waiting`: for an approval. `interrupted`: the daemon ended while it ran; `resume` goes on with it. `failed`: its
 error is recorded; `completed` has an answer, be it one given at a limit."""
-
-FINISHED: tuple[RunState, ...] = ("completed", "failed", "cancelled")
 
 FinishReason = Literal["final", "direct", "step_limit", "token_limit", "time_limit", "loop_detected"]
 """`direct`: the model's words were no decision and were taken as the answer."""
@@ -182,13 +180,17 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is needed to go on. `request`: as it was first made; `error_code` of a failed one."""
+    """All that is needed to go on. `request`: as it was first made; `error_code` of a failed one.
+
+    `answered`: the agents that have answered in its conversation before, the latest last.
+    """
 
     summary: RunSummary
     request: bytes
     steps: list[Step]
     error_code: str = ""
-    history: list[Message] = []
+    turn: str = ""
+    answered: list[str] = []
 
 
 class RunDetail(RunSummary, frozen=True, kw_only=True):
@@ -218,6 +220,8 @@ class EndRun(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str = ""
     model: str = ""
     answered_by: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
 
 
 class ListRuns(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from fusiond.supervision.spec import ActorSpec
 
 FORKSERVER = "forkserver"
 ROUTER = "router"
+_BOOT = secrets.token_hex(8)
+"""Names this life of the daemon."""
 _SINGLE = ("store", "batch", "tools")  # one of each, whatever the configuration says of replicas
 
 
@@ -34,6 +37,7 @@ def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Pa
         "store": {
             "database": "" if config.sessions.storage == "memory" else str(paths.database),
             "synchronous": config.store.synchronous,
+            "boot": _BOOT,
         },
         "llm": {
             "model": config.model,

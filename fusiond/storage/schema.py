@@ -107,7 +107,49 @@ _BATCHES = (
     """,
 )
 
-MIGRATIONS: list[tuple[str, ...]] = [_SESSIONS, _BATCHES]
+_RUNS = (
+    """
+    CREATE TABLE runs (
+        n             INTEGER PRIMARY KEY,
+        id            TEXT    NOT NULL UNIQUE,
+        uid           INTEGER NOT NULL,
+        owner         TEXT    NOT NULL,     -- who may write to it: the one that began to work on it last
+        boot          TEXT    NOT NULL,     -- the daemon that it ran under last
+        state         TEXT    NOT NULL,
+        agent         TEXT    NOT NULL,
+        parent        TEXT    NOT NULL,     -- the run that called it, "" for none
+        session       TEXT    REFERENCES sessions (id) ON DELETE CASCADE,
+        turn          TEXT    NOT NULL,
+        created       TEXT    NOT NULL,
+        updated       TEXT    NOT NULL,
+        finish_reason TEXT,
+        input_tokens  INTEGER,              -- of the whole run, once it has ended
+        output_tokens INTEGER,
+        error_code    TEXT    NOT NULL DEFAULT '',
+        error         TEXT    NOT NULL DEFAULT '',
+        model         TEXT    NOT NULL DEFAULT '',
+        answered_by   TEXT    NOT NULL DEFAULT '',
+        task          TEXT    NOT NULL,
+        request       BLOB    NOT NULL,
+        answer        TEXT    NOT NULL DEFAULT ''
+    )
+    """,
+    "CREATE INDEX runs_of_parent ON runs (parent)",
+    "CREATE INDEX runs_of_session ON runs (session)",
+    "CREATE INDEX runs_by_state ON runs (state)",
+    """
+    CREATE TABLE run_steps (
+        run           INTEGER NOT NULL REFERENCES runs (n) ON DELETE CASCADE,
+        n             INTEGER NOT NULL,
+        input_tokens  INTEGER,
+        output_tokens INTEGER,
+        step          BLOB    NOT NULL,     -- msgpack
+        PRIMARY KEY (run, n)
+    )
+    """,
+)
+
+MIGRATIONS: list[tuple[str, ...]] = [_SESSIONS, _BATCHES, _RUNS]
 """The statements that lead from version i to version i + 1, at index i."""
 
 

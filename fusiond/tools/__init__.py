@@ -7,6 +7,7 @@ Three ways:
 - `@tool` on a class: its constructor's arguments are configuration, which the model never sees; `execute` is the tool
 """
 
-from fusiond.tools.api import Tool, ToolMetadata, ToolParameter, ToolResult, tool
+from fusiond.tools.api import Tool, ToolMetadata, ToolResult, tool
+from fusiond.tools.schema import ToolParameter
 
 __all__ = ["Tool", "ToolMetadata", "ToolParameter", "ToolResult", "tool"]

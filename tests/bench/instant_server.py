@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -34,13 +35,15 @@ _NAMED = {"id": "chatcmpl-1", "created": 1, "model": "echo"}
 class Server:
     """The server's process, for as long as a `with` block lasts. `tokens`, `per_second`: the pace of a stream.
 
-    `delay`: seconds until a whole answer.
+    `delay`: seconds until a whole answer. `module`: the program that serves.
     """
+
+    module = "tests.bench.instant_server"
 
     def __init__(self, *, tokens: int = 0, per_second: float = 0, delay: float = 0) -> None:
         us = os.getpid()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.instant_server", str(tokens), str(per_second), str(delay)],
+            [sys.executable, "-m", self.module, str(tokens), str(per_second), str(delay)],
             env=clean_environment(),
             stdout=subprocess.PIPE,
             text=True,
@@ -82,9 +85,9 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def _whole() -> bytes:
-    message = {"role": "assistant", "content": TEXT}
-    choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+def whole(message: dict[str, Any], finish_reason: str = "stop") -> bytes:
+    """A whole reply, as HTTP has it."""
+    choices = [{"index": 0, "message": message, "finish_reason": finish_reason}]
     body = json.dumps({"object": "chat.completion", **_NAMED, "choices": choices, "usage": _USAGE}).encode()
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
         len(body),
@@ -98,7 +101,7 @@ _END = (
     + _event([], usage=_USAGE)
     + b"data: [DONE]\n\n"
 )
-_WHOLE = _whole()
+_WHOLE = whole({"role": "assistant", "content": TEXT})
 _STREAMED = _HEAD + _chunk(_piece(TEXT) + _END) + _chunk(b"")
 
 
@@ -136,25 +139,23 @@ class Paced:
             self._transport.write(_chunk(_piece(f"{text}{self._sum}\n") + _END) + _chunk(b""))
 
 
-class _Connection(asyncio.Protocol):
-    def __init__(self, tokens: int, per_second: float, delay: float) -> None:
-        self._tokens, self._per_second, self._delay = tokens, per_second, delay
+class Connection(asyncio.Protocol):
+    """Takes requests apart; what is answered is a subclass's to say."""
+
+    def __init__(self) -> None:
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
         while (body := self._next()) is not None:
-            if not _STREAM.search(body) and self._delay:
-                asyncio.get_running_loop().call_later(self._delay, self._transport.write, _WHOLE)
-            elif not _STREAM.search(body):
-                self._transport.write(_WHOLE)
-            elif self._tokens:
-                Paced(self._transport, self._tokens, self._per_second)
-            else:
-                self._transport.write(_STREAMED)
+            self.answer(body)
+
+    def answer(self, body: bytes) -> None:
+        """Answers one request."""
+        raise NotImplementedError
 
     def _next(self) -> bytes | None:
         """The body of the next request that has arrived whole."""
@@ -169,14 +170,30 @@ class _Connection(asyncio.Protocol):
         return body
 
 
-async def _serve(tokens: int, per_second: float, delay: float) -> None:
+class _Instant(Connection):
+    def __init__(self, tokens: int, per_second: float, delay: float) -> None:
+        super().__init__()
+        self._tokens, self._per_second, self._delay = tokens, per_second, delay
+
+    def answer(self, body: bytes) -> None:
+        if not _STREAM.search(body) and self._delay:
+            asyncio.get_running_loop().call_later(self._delay, self.transport.write, _WHOLE)
+        elif not _STREAM.search(body):
+            self.transport.write(_WHOLE)
+        elif self._tokens:
+            Paced(self.transport, self._tokens, self._per_second)
+        else:
+            self.transport.write(_STREAMED)
+
+
+async def serve(connection: Callable[[], Connection]) -> None:
+    """Listens on a port of its own, and prints the URL."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: _Connection(tokens, per_second, delay), "127.0.0.1", 0, backlog=1024
-    )
+    server = await loop.create_server(connection, "127.0.0.1", 0, backlog=1024)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])))
+    tokens, per_second, delay = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
+    asyncio.run(serve(lambda: _Instant(tokens, per_second, delay)))

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 class CountingModel:
@@ -98,14 +99,18 @@ class CountingModel:
             self.waiting.set()
             self.gate.wait()
             threading.Event().wait(self.delay)
-            self._answer(request, prompt)
+            self._answer(request, prompt, self.reply(body))
         finally:
             with self._lock:
                 self._here -= 1
 
-    def _answer(self, request: BaseHTTPRequestHandler, prompt: str) -> None:
+    def reply(self, body: dict[str, Any]) -> str:
+        """What it says to a request."""
+        return f"You said: {body['messages'][-1]['content']}"
+
+    def _answer(self, request: BaseHTTPRequestHandler, prompt: str, said: str) -> None:
         status = next((code for word, code in self.status.items() if word in prompt), 200)
-        message = {"role": "assistant", "content": f"You said: {prompt}"}
+        message = {"role": "assistant", "content": said}
         answer = {
             "object": "chat.completion",
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
