@@ -15,7 +15,7 @@ import msgspec
 
 from fusiond.protocol.tools import ToolOutcome
 from fusiond.tools.namespaces import resident_bytes
-from fusiond.tools.wire import LENGTH, Done, Order, decode_done, framed
+from fusiond.tools.wire import LENGTH, Done, Order, decode_done, framed, status_of
 
 Why = Literal["", "timeout", "memory", "garbage"]
 
@@ -64,7 +64,7 @@ class Hand:
         self._first = 0  # bytes of memory when first looked at
         self.usable = True
         self.served = False  # it has done something once
-        self._loop.add_reader(connection, self._read)
+        self._loop.add_reader(connection.fileno(), self._read)
         with suppress(OSError):
             connection.send(b"g")  # its parent is us now
 
@@ -120,17 +120,17 @@ class Hand:
         except OSError:
             piece = b""
         if not piece:
-            tail = bytes(self._buffer[-LENGTH:])
-            whole = len(tail) == LENGTH
             self._shut()
-            if whole:  # else it is for the keeper's own end to tell
-                self._close(int.from_bytes(tail, "big", signed=True))
+            if (status := status_of(self._buffer[-LENGTH:])) is not None:
+                self._close(status)  # else it is for the keeper's own end to tell
             return False
         self._buffer += piece
         size = LENGTH + int.from_bytes(self._buffer[:LENGTH], "big")
         if self._answer is None or self._answer.done():
             if len(self._buffer) > LENGTH:  # nobody has asked it
                 self._end("garbage")
+        elif status_of(self._buffer[:LENGTH]) is not None:
+            pass
         elif size > self._longest:
             self._end("garbage")
         elif len(self._buffer) >= size:
@@ -164,7 +164,7 @@ class Hand:
     def _shut(self) -> None:
         if self._open:
             self._open = False
-            self._loop.remove_reader(self._connection)
+            self._loop.remove_reader(self._connection.fileno())
             self._connection.close()
 
     def _close(self, status: int | None) -> None:

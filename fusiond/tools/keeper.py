@@ -19,6 +19,7 @@ import psutil
 import setproctitle
 
 from fusiond.tools.namespaces import adopt_orphans, die_with_parent, own_proc
+from fusiond.tools.wire import ended
 
 _WINDOW = 10.0  # seconds in which ...
 _LOGGED = 64 * 1024  # ... no more than so many bytes of output reach the log
@@ -48,7 +49,7 @@ def keep(connection: socket.socket, isolated: bool, work: Callable[[], NoReturn]
     _Output(reader).follow(worker)
     status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
     with suppress(OSError):
-        connection.send(status.to_bytes(4, "big", signed=True), socket.MSG_DONTWAIT)
+        connection.send(ended(status), socket.MSG_DONTWAIT)
     if not isolated:
         _end()
     os._exit(0)
@@ -98,15 +99,15 @@ class _Output:
     def follow(self, worker: int) -> None:
         """Takes it to the log until the worker ends."""
         poll = select.poll()
-        ended = os.pidfd_open(worker)
-        poll.register(ended, select.POLLIN)
+        end = os.pidfd_open(worker)
+        poll.register(end, select.POLLIN)
         poll.register(self._reader, select.POLLIN)
         os.set_blocking(self._reader, False)
         while True:
             ready = [fd for fd, _ in poll.poll()]
             if self._reader in ready and not self._take():
                 poll.unregister(self._reader)  # all of them have closed theirs
-            elif ended in ready:
+            elif end in ready:
                 self._take()
                 self._admit_dropped()
                 return

@@ -158,7 +158,7 @@ class Launcher:
         ours.setblocking(False)
         self.pid, self._control = pid, ours
         self._source, self._found, self._too_long, self._ready = "", [], False, False
-        self._loop.add_reader(ours, self._read)
+        self._loop.add_reader(ours.fileno(), self._read)
         ours.send(encode(Begin(self._config, self._skip)))
         self._watch()
 
@@ -166,7 +166,7 @@ class Launcher:
         if self._limit is not None:
             self._limit.cancel()
         if self._control is not None:
-            self._loop.remove_reader(self._control)
+            self._loop.remove_reader(self._control.fileno())
             self._control.close()
             self._control = None
 
@@ -217,7 +217,7 @@ class Launcher:
         except OSError:
             word = b""
         if not word:  # its end; SIGCHLD tells the rest
-            self._loop.remove_reader(self._control)
+            self._loop.remove_reader(self._control.fileno())
             return False
         self._take(decode_from_template(word))
         return True

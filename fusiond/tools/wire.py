@@ -1,7 +1,7 @@
 """What the tools actor, its template and its workers say to each other.
 
 Actor and template: datagrams, each one struct. Actor and worker: a stream of frames, four bytes of length and a struct;
-the last four bytes of all are how the worker ended.
+the last four bytes of all say how the worker ended, and can be no length.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from fusiond.tools.settings import ToolsConfig
 
 MAX_DATAGRAM = 192 * 1024
 LENGTH = 4
+_ENDED = 1 << 31
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):
@@ -89,3 +90,16 @@ def framed(message: Any) -> bytes:
     """`message` with its length before it."""
     body = encode(message)
     return len(body).to_bytes(LENGTH, "big") + body
+
+
+def ended(status: int) -> bytes:
+    """A worker's last four bytes. `status`: of its exit, or minus the number of the signal that ended it."""
+    return (_ENDED | status & 0xFFFF).to_bytes(LENGTH, "big")
+
+
+def status_of(word: bytes | bytearray) -> int | None:
+    """What `ended` has put into these four bytes; None if they are something else."""
+    value = int.from_bytes(word, "big")
+    if len(word) < LENGTH or not value & _ENDED:
+        return None
+    return int.from_bytes(word[2:], "big", signed=True)

@@ -40,7 +40,7 @@ class Worker:
         limit_memory(self._config.settings.memory_mb)
         setproctitle.setproctitle(_TITLE)
         us, most = os.getpid(), resident_bytes() + _GROWTH
-        folder, environment = Path.cwd(), dict(os.environ)
+        folder, environment = Path.cwd(), dict(_environment())
         while True:
             order = decode_order(self._receive(int.from_bytes(self._receive(LENGTH), "big")))
             try:
@@ -48,7 +48,7 @@ class Worker:
             finally:
                 if os.getpid() != us:  # a fork of the tool's that came back
                     os._exit(0)
-            again = whole and _is_clean() and resident_bytes() < most and os.environ == environment
+            again = whole and _is_clean() and resident_bytes() < most and _environment() == environment
             if again:
                 os.chdir(folder)
             self._connection.sendall(framed(Done(msgspec.Raw(encode(outcome)), again)))
@@ -85,6 +85,11 @@ class Worker:
             sys.stderr.flush()
         setproctitle.setproctitle(_TITLE)
         return outcome, whole
+
+
+def _environment() -> dict[bytes, bytes]:
+    data: dict[bytes, bytes] = getattr(os.environ, "_data")  # noqa: B009 — the mapping itself takes 60 µs to compare
+    return data
 
 
 def out_of_memory(name: str, megabytes: int) -> str:
