@@ -16,6 +16,9 @@ from pathlib import Path
 
 from fusiond.errors import ConfigError, Denied, UsageError
 
+TREE = "FUSION_TREE"
+"""In the environment of what actors start: the folder of the sockets of its daemon."""
+
 SOCKET_PATH_MAX = 107
 """Bytes that the kernel takes as the path of a Unix socket."""
 

@@ -81,6 +81,10 @@ class Actor:
     async def setup(self, port: Port) -> None:
         """Makes the actor able to serve; it is ready when this returns. What it raises is shown as why it failed."""
 
+    def children(self) -> list[int]:
+        """The pids of the processes that it has started itself and that serve it, for `health`."""
+        return []
+
     def drain(self) -> None:
         """It is to end as soon as the calls under way have: nothing new comes."""
 

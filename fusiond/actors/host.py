@@ -128,6 +128,7 @@ class Host:
         self._requests = Requests(self.send)
         self._life = Life(lifeline, assign.heartbeat_interval_ms, self._word)
         self._life.in_flight = lambda: self._running
+        self._life.children = actor.children
 
     async def run(self) -> None:
         """Sets the actor up, serves until drained. Raises what the actor's `setup` raises."""

@@ -30,6 +30,7 @@ class Life:
         self._on_word = on_word
         self._seq = 0
         self.in_flight: Callable[[], int] = int
+        self.children: Callable[[], list[int]] = list
         self.progress = 0
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(lifeline.fileno(), self.read)
@@ -68,7 +69,7 @@ class Life:
         now = self._loop.time()
         lag_ms = max(0.0, now - self._expected) * 1000
         self._seq += 1
-        self.say(Beat(self._seq, lag_ms, self.in_flight(), self.progress))
+        self.say(Beat(self._seq, lag_ms, self.in_flight(), self.progress, self.children()))
         self._expected = next_beat(now, self._interval)
         self._loop.call_at(self._expected, self._beat)
 

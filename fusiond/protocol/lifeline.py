@@ -123,12 +123,16 @@ class StartFailed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Beat(msgspec.Struct, frozen=True, tag=True):
-    """A heartbeat, sent from the actor's own event loop. `progress` counts what it has done since it started."""
+    """A heartbeat, sent from the actor's own event loop. `progress` counts what it has done since it started.
+
+    `children`: the processes that it has started itself and that serve it: pooled workers, an MCP server.
+    """
 
     seq: int
     lag_ms: float
     in_flight: int
     progress: int
+    children: list[int] = []
 
 
 class Aftermath(msgspec.Struct, frozen=True, tag=True):

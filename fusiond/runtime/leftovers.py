@@ -12,8 +12,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-TREE = "FUSION_TREE"
-"""In the environment of what actors start: the folder of the sockets of its daemon."""
+from fusiond.paths import TREE
 
 _OURS = b"fusiond: "
 _SUPERVISOR = b"fusiond: supervisor"

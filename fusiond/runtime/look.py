@@ -9,6 +9,7 @@ import psutil
 
 from fusiond import __version__
 from fusiond.protocol.control import ActorHealth, Health, LastExit, SupervisorHealth
+from fusiond.protocol.lifeline import Beat
 from fusiond.runtime.journal import stamp
 from fusiond.runtime.supervisor import Supervisor, wall_clock
 from fusiond.supervision.state import Child
@@ -55,8 +56,13 @@ class Look:
             rss_bytes=rss,
             cpu_percent=cpu,
             last_exit=_last_exit(child),
-            children=self._supervisor.processes.blanks if child.spec.kind == "forkserver" else [],
+            children=self._children(child, beat),
         )
+
+    def _children(self, child: Child, beat: Beat | None) -> list[int]:
+        if child.spec.kind == "forkserver":
+            return self._supervisor.processes.blanks
+        return beat.children if beat else []
 
     def _usage(self, pid: int) -> tuple[int | None, float | None]:
         """Resident bytes, and processor time since the last look (at first: since its start) in percent of a core."""

@@ -22,7 +22,7 @@ def check(tool: Tool, arguments: bytes) -> ToolOutcome | None:
 
 
 def call(tool: Tool, arguments: bytes) -> ToolOutcome:
-    """Runs the tool; whatever happens is an outcome."""
+    """Runs the tool; whatever happens is an outcome, but for MemoryError: its process should not go on."""
     given, wrong = _read(tool, arguments)
     if wrong is not None:
         return wrong
@@ -36,9 +36,7 @@ def call(tool: Tool, arguments: bytes) -> ToolOutcome:
 
             made = asyncio.run(wait())
         return _outcome(made)
-    except MemoryError:
-        return ToolOutcome(kind="error", text="MemoryError: the tool needs more memory than it may take")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, MemoryError):
         raise
     except BaseException as error:  # SystemExit too: a tool must not end its worker by it
         return ToolOutcome(kind="error", text=_words(error))

@@ -8,11 +8,11 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from fusiond.config.naming import nearest
@@ -105,16 +105,29 @@ class Registry:
                 self.problem(name, "configuration", f"tools.approval.{name}: there is no such tool{meant}")
 
 
-def load(config: ToolsConfig) -> Registry:
-    """Imports everything that has tools."""
+def load(
+    config: ToolsConfig,
+    skip: Mapping[str, str] = MappingProxyType({}),
+    loading: Callable[[str], None] = lambda _: None,
+) -> Registry:
+    """Imports everything that has tools.
+
+    `skip`: sources that are not to be imported, and why. `loading` is told of each other source before it is.
+    """
     registry = Registry(config)
     for tool in built_in(config):
         registry.add(tool, "built-in")
-    for name in config.settings.modules:
-        source = f"module {name}"
-        _gather(registry, source, name, partial(_import, name, Path(config.folder)))
-    for point in entry_points(group=GROUP):
-        _gather(registry, f"entry point {point.name}", point.name, point.load)
+    sources: list[tuple[str, str, Callable[[], Any]]] = [
+        (f"module {name}", name, partial(_import, name, Path(config.folder)))
+        for name in config.settings.modules
+    ]
+    sources += [(f"entry point {point.name}", point.name, point.load) for point in entry_points(group=GROUP)]
+    for source, name, find in sources:
+        if source in skip:
+            registry.problem(name, source, f"it cannot be loaded: {skip[source]}")
+        else:
+            loading(source)
+            _gather(registry, source, name, find)
     registry.check_configuration()
     return registry
 

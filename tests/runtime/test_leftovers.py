@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fusiond.runtime.leftovers import TREE, sweep
+from fusiond.paths import TREE
+from fusiond.runtime.leftovers import sweep
 from tests.tree import Tree, eventually
 
 TITLED = "import setproctitle, time; setproctitle.setproctitle({title!r}); print(flush=True); time.sleep(60)"
