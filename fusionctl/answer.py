@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from fusionctl.approving import Approvals, Approve
 from fusionctl.link import DaemonGone, Link
 from fusiond.errors import (
     MAX_DEATHS,
@@ -40,7 +41,8 @@ class Answer:
     """A whole answer. `attempts`: how often a model was asked, 1 where nothing went wrong. Times in ms, from
     the asking.
 
-    `ttft_ms`: until the first piece of text came, None if none did.
+    `ttft_ms`: until the first piece of text came, None if none did. `left_out`: messages of the conversation
+    that did not fit into the model's context.
     """
 
     text: str
@@ -51,6 +53,7 @@ class Answer:
     attempts: int
     ttft_ms: float | None
     latency_ms: float
+    left_out: int = 0
 
 
 class ChatStream:
@@ -62,8 +65,15 @@ class ChatStream:
     """
 
     def __init__(
-        self, link: Callable[[], Awaitable[Link]], request: ChatRequest, timeout: float | None
+        self,
+        link: Callable[[], Awaitable[Link]],
+        request: ChatRequest,
+        timeout: float | None,
+        approve: Approve | None = None,
+        on_note: Callable[[str], None] | None = None,
     ) -> None:
+        self._approvals = Approvals(approve)
+        self._on_note = on_note
         self.text = ""
         self.session = request.session
         self._link = link
@@ -120,16 +130,28 @@ class ChatStream:
             raise Cancelled("cancelled")
         link = await self._link()
         request = msgspec.structs.replace(
-            self._request, turn=self._turn, prefix=self.text, asked=self._asked, session=self.session
+            self._request,
+            turn=self._turn,
+            prefix=self.text,
+            asked=self._asked,
+            session=self.session,
+            approvals=self._approvals.given,
         )
         pending = self._pending = link.router.stream("agent", "chat", _encode(request), timeout=self._left())
         try:
             async with aclosing(link.chunks(pending)) as bodies:
                 async for body in bodies:
-                    yield self._take(_chunk(body))
+                    chunk = _chunk(body)
+                    if chunk.note and self._on_note is not None:
+                        self._on_note(chunk.note)
+                    yield self._take(chunk)
             reply = _reply(await link.answer(pending.result()))
         finally:
             pending.cancel()
+        self.session = reply.session or self.session
+        if reply.approval is not None:
+            await self._approvals.ask(reply.approval)
+            return  # to be asked again, with the verdict
         if reply.text != self.text:
             begun = reply.text.startswith(self.text)
             rest = reply.text.removeprefix(self.text) if begun else reply.text
@@ -154,6 +176,7 @@ class ChatStream:
             attempts=reply.attempts,
             ttft_ms=None if self._first is None else round((self._first - self._began) * 1000, 1),
             latency_ms=round((time.monotonic() - self._began) * 1000, 1),
+            left_out=reply.left_out,
         )
 
     def _left(self) -> float | None:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
+from fusionctl import output
 from fusionctl.answer import Answer, ChatStream
 from fusionctl.client import Client
 from fusionctl.paper import Paper
+from fusionctl.text import safe
 from fusiond.errors import ModelMissing
+
+T = TypeVar("T")
+
+
+async def with_model(home: str | None, ask: Callable[[], Awaitable[T]]) -> T:
+    """What `ask` gives; where the embedded model is missing, it is fetched and `ask` asks once more."""
+    try:
+        return await ask()
+    except ModelMissing:
+        from fusionctl.fetching import fetch_embedded_model
+
+        await fetch_embedded_model(home)
+        return await ask()
 
 
 class Question:
@@ -21,17 +38,16 @@ class Question:
 
     async def ask(self, prompt: str, **request: Any) -> Answer:
         """The answer, written to the paper on the way. `request` as for `Client.stream`."""
-        try:
-            return await self._once(prompt, request)
-        except ModelMissing:
-            from fusionctl.fetching import fetch_embedded_model
+        return await with_model(self._home, lambda: self._once(prompt, request))
 
-            await fetch_embedded_model(self._home)
-            return await self._once(prompt, request)
+    def _note(self, note: str) -> None:
+        """What an agent does, for a person who watches."""
+        if sys.stderr is not None and sys.stderr.isatty():
+            self._paper.notice(output.painter_for(sys.stderr)(safe(note), "faint"))
 
     async def _once(self, prompt: str, request: dict[str, Any]) -> Answer:
         turn = self.stream.turn if self.stream is not None else ""
-        self.stream = stream = self._client.stream(prompt, turn=turn, **request)
+        self.stream = stream = self._client.stream(prompt, turn=turn, on_note=self._note, **request)
         try:
             async for chunk in stream:
                 self._paper.write(chunk)
@@ -39,4 +55,8 @@ class Question:
             self._paper.tear()
             raise
         self._paper.end()
+        if left_out := stream.answer.left_out:
+            self._paper.notice(
+                f"{left_out} earlier messages do not fit into the model's context and were left out (they are kept)"
+            )
         return stream.answer

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -22,7 +22,9 @@ import msgspec
 
 from fusionctl import autostart
 from fusionctl.answer import Answer, ChatStream
+from fusionctl.approving import Approve
 from fusionctl.autostart import Notice
+from fusionctl.crew import Crew
 from fusionctl.link import DaemonGone, Link, off_loop
 from fusiond.errors import Interrupted, Unreachable
 from fusiond.protocol import sessions as store
@@ -39,7 +41,7 @@ def _to_stderr(line: str) -> None:
         sys.stderr.write(line + "\n")
 
 
-class Client:
+class Client(Crew):
     """A connection to fusiond. Every method raises a `FusionError` that says what is wrong and what to do.
 
     `home`: the daemon of that folder, and no other. `autostart`: start a daemon where none runs, and replace
@@ -89,13 +91,17 @@ class Client:
         schema: dict[str, Any] | None = None,
         timeout: float | None = None,
         turn: str = "",
+        approve: Approve | None = None,
+        approve_all: bool = False,
+        on_note: Callable[[str], None] | None = None,
     ) -> ChatStream:
         """Asks; iterate over the chunks, then read `answer`.
 
         `model`: `provider/name`, "" for the session's or the default. `session`: its id, "" begins one;
         `last`: go on with the one used last. `schema`: a JSON schema the answer satisfies. `timeout` in
         seconds. `turn`: 32 hex digits that name this turn, to ask it again without recording it twice; ""
-        makes one.
+        makes one. `agent`: who is to answer; then `approve` is asked about calls that need a person's word,
+        unless `approve_all` says yes to them all, and `on_note` is told what the agent does.
         """
         request = ChatRequest(
             prompt=prompt,
@@ -107,8 +113,9 @@ class Client:
             options=dict(options or {}),
             schema=schema,
             turn=turn,
+            approve_all=approve_all,
         )
-        return ChatStream(self._reach, request, timeout)
+        return ChatStream(self._reach, request, timeout, approve, on_note)
 
     async def chat(self, prompt: str, **options: Any) -> Answer:
         """Asks and waits for the whole answer. Options as for `stream`."""

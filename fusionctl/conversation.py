@@ -11,6 +11,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from fusionctl import homes, output
+from fusionctl.approving import Approvals, person
 from fusionctl.asking import Question
 from fusionctl.client import Client
 from fusionctl.invocation import Invocation, notice
@@ -38,6 +39,7 @@ class Conversation:
     ) -> None:
         self._invocation = invocation
         self._request: dict[str, Any] = {"system": system, "model": model, "agent": agent}
+        self._approvals = Approvals(person())
         self._session = session
         self._last = last
         self._paper: Paper = Live() if output.on_terminal() else Whole()
@@ -88,7 +90,13 @@ class Conversation:
     async def _ask(self, client: Client, message: str) -> None:
         question = Question(client, self._paper, self._invocation.home)
         try:
-            await question.ask(message, session=self._session, last=self._last, **self._request)
+            await question.ask(
+                message,
+                session=self._session,
+                last=self._last,
+                approve=self._approvals.decide,
+                **self._request,
+            )
         finally:
             if question.stream is not None and question.stream.session:
                 self._session, self._last = question.stream.session, False

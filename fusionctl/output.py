@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from typing import TextIO
 
 import click
 import msgspec
@@ -24,7 +25,13 @@ def columns() -> int:
 
 def painter() -> Paint:
     """Colour on a terminal, unless `NO_COLOR` is set (https://no-color.org)."""
-    return coloured if on_terminal() and not os.environ.get("NO_COLOR") else plain
+    return painter_for(sys.stdout)
+
+
+def painter_for(stream: TextIO | None) -> Paint:
+    """The same for standard error, or another stream."""
+    drawn = stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+    return coloured if drawn and not os.environ.get("NO_COLOR") else plain
 
 
 def put(lines: Iterable[str]) -> None:

@@ -32,6 +32,7 @@ from fusionctl.invocation import Invocation
     help="For the provider: temperature, max_tokens, …; may be repeated.",
 )
 @click.option("--schema", metavar="FILE|JSON", help="A JSON schema that the answer must satisfy.")
+@click.option("--yes", is_flag=True, help="Approve every call of the agent.")
 @click.option("--no-stream", is_flag=True, help="Show the answer when it is whole.")
 @click.option("--json", "as_json", is_flag=True, help="The answer and its figures as JSON.")
 @click.pass_obj
@@ -45,6 +46,7 @@ def chat(
     agent: str,
     options: tuple[tuple[str, str], ...],
     schema: str | None,
+    yes: bool,
     no_stream: bool,
     as_json: bool,
 ) -> None:
@@ -62,8 +64,9 @@ def chat(
         "agent": agent,
         "options": {key: option_value(value) for key, value in options},
         "schema": None if schema is None else read_schema(schema),
+        "approve_all": yes,
     }
-    question = join(prompt, _piped())
+    question = join(prompt, piped())
     if not question.strip():
         raise click.UsageError('there is no prompt — give one: fusionctl chat "…", or pipe it in')
     import asyncio
@@ -74,16 +77,21 @@ def chat(
 async def _ask(
     invocation: Invocation, question: str, request: dict[str, Any], no_stream: bool, as_json: bool
 ) -> None:
+    import dataclasses
+
+    from fusionctl.approving import person
     from fusionctl.asking import Question
     from fusionctl.client import Client
     from fusionctl.paper import Live, Whole
 
+    request["approve"] = person()
     live = output.on_terminal() and not no_stream and not as_json
     paper = Live() if live else Whole(silent=as_json)
     async with Client(invocation.home, autostart=invocation.autostart, notice=paper.notice) as client:
         answer = await Question(client, paper, invocation.home).ask(question, **request)
     if as_json:
-        output.put_json(answer)
+        document = dataclasses.asdict(answer) | {"usage": msgspec.to_builtins(answer.usage)}
+        output.put_json({key: value for key, value in document.items() if key != "left_out" or value})
 
 
 def join(prompt: str | None, piped: str) -> str:
@@ -96,7 +104,7 @@ def valid(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _piped() -> str:
+def piped() -> str:
     if sys.stdin is None or sys.stdin.isatty():
         return ""
     return sys.stdin.buffer.read().decode("utf-8", "replace")
