@@ -36,6 +36,12 @@ Ask = TypeVar("Ask")
 _SERVER_S = 2.0  # seconds that an MCP server has to say what it offers
 _CHECK_S = 5.0  # seconds that looking at arguments may take
 
+_APART = "it runs in a worker with a PID namespace of its own, which ends with all that it has started"
+_NOT_APART = (
+    "it runs in a worker, which ends with all that it has started; the kernel refuses namespaces here, "
+    "so it sees other processes"
+)
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_config = msgspec.msgpack.Decoder(ToolsConfig).decode
 _decode_call = msgspec.msgpack.Decoder(CallTool)
@@ -121,7 +127,8 @@ class Tools(Actor):
                 _detail(info, "it runs in its MCP server, which the daemon does not confine", *limits)
             )
         known = await self._known(name)
-        isolation = "it runs in a process of its own, which is ended with all that it started"
+        catalogue = await self._pool.catalogue()
+        isolation = _APART if catalogue.isolated else _NOT_APART
         return _encode(_detail(known.info, isolation, known.timeout_s or limits[0], *limits[1:]))
 
     async def _known(self, name: str) -> Known:

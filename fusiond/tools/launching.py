@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -38,15 +38,20 @@ _FAILURES = 3  # in a row without a module to blame: it is of no use to try on
 
 
 class Catalogue(NamedTuple):
-    """`infos`: to list. `tools`: to call, by name; where there are only problems with a name, one of them."""
+    """`infos`: to list. `tools`: to call, by name; where there are only problems with a name, one of them.
+
+    `isolated`: they are called in namespaces of their own.
+    """
 
     infos: list[ToolInfo]
     tools: dict[str, Known]
+    isolated: bool
 
     @classmethod
-    def of(cls, found: Iterable[Known]) -> Catalogue:
+    def of(cls, found: list[Known], isolated: bool) -> Catalogue:
         problems_first = sorted(found, key=lambda known: not known.info.problem)
-        return cls([known.info for known in found], {known.info.name: known for known in problems_first})
+        tools = {known.info.name: known for known in problems_first}
+        return cls([known.info for known in found], tools, isolated)
 
 
 class Launcher:
@@ -237,13 +242,13 @@ class Launcher:
             self._source = word.source
             self._watch()
         else:
-            self._complete()
+            self._complete(word)
 
-    def _complete(self) -> None:
+    def _complete(self, loaded: Loaded) -> None:
         assert self._limit is not None
         self._limit.cancel()
         self._ready = True
-        self._catalogue = Catalogue.of(self._found)
+        self._catalogue = Catalogue.of(self._found, loaded.isolated)
         if self._loaded is None:
             self._loaded = self._loop.create_future()
         if not self._loaded.done():

@@ -53,7 +53,7 @@ class Template:
         loaded = registry.load(begin.config, skip=begin.skip, loading=lambda name: self._say(Loading(name)))
         for info in loaded.infos():
             self._say(Known(info, None if info.problem else loaded.get(info.name).metadata().timeout_s))
-        self._say(Loaded())
+        self._say(Loaded(_can_separate()))
         gc.collect()
         gc.freeze()
         while True:
@@ -106,6 +106,13 @@ class Template:
             os.write(writer, bytes([isolated]) + keeper.to_bytes(4, "little"))
         finally:
             os._exit(0)
+
+
+def _can_separate() -> bool:
+    trying = os.fork()
+    if trying == 0:
+        os._exit(0 if separate() else 1)
+    return os.waitpid(trying, 0)[1] == 0
 
 
 def main() -> None:

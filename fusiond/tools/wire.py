@@ -46,7 +46,9 @@ class Known(msgspec.Struct, frozen=True, tag=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
-    """From the template: these were all tools."""
+    """From the template: these were all tools. `isolated`: workers are to get namespaces of their own."""
+
+    isolated: bool
 
 
 class Forked(msgspec.Struct, frozen=True, tag=True):
