@@ -33,7 +33,7 @@ from fusiond.tools.wire import Known, Order
 
 Ask = TypeVar("Ask")
 
-_SERVER_S = 2.0  # seconds that an MCP server has to say what it offers
+_SERVER_S = 5.0  # seconds that an MCP server has to say what it offers
 _CHECK_S = 5.0  # seconds that looking at arguments may take
 
 _APART = "it runs in a worker with a PID namespace of its own, which ends with all that it has started"
@@ -52,13 +52,14 @@ _decode_server = msgspec.msgpack.Decoder(McpServerDetail).decode
 
 
 class Tools(Actor):
-    """Serves `list`, `show`, `call` and `servers`."""
+    """Serves `list`, `own`, `show`, `call` and `servers`."""
 
     def __init__(self, config: ToolsConfig) -> None:
         self._config = config
         self._preparing: asyncio.Task[None] | None = None
         self.verbs = {
             "list": self._list,
+            "own": self._list_own,
             "show": self._show,
             "call": self._call,
             "servers": self._servers,
@@ -89,6 +90,9 @@ class Tools(Actor):
             self._own(), *(self._of_server(name) for name in self._config.servers)
         )
         return _encode([*own, *(info for infos in others for info in infos)])
+
+    async def _list_own(self, call: Call) -> bytes:  # noqa: ARG002
+        return _encode(await self._own())
 
     async def _own(self) -> list[ToolInfo]:
         return (await self._pool.catalogue()).infos

@@ -3,6 +3,7 @@
 | verb | body | reply | public |
 |---|---|---|---|
 | tools `list` | – | list[ToolInfo], those of MCP servers included | yes |
+| tools `own` | – | list[ToolInfo], without those of MCP servers | no |
 | tools `show` | ToolName | ToolDetail | yes |
 | tools `call` | CallTool | ToolOutcome | yes |
 | tools `servers` | – | list[McpServerInfo] | yes |
