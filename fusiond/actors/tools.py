@@ -34,6 +34,7 @@ from fusiond.tools.wire import Known, Order
 Ask = TypeVar("Ask")
 
 _SERVER_S = 5.0  # seconds that an MCP server has to say what it offers
+_PARTING = 0.1  # seconds before a call's deadline in which its asker is still told what became of it
 _CHECK_S = 5.0  # seconds that looking at arguments may take
 
 _APART = "it runs in a worker with a PID namespace of its own, which ends with all that it has started"
@@ -156,7 +157,7 @@ class Tools(Actor):
             return await self._forward(call, at[0])
         known = await self._known(ask.name)
         settings = self._config.settings
-        key = f"[tools] approval.{ask.name}"
+        key = f"tools.approval.{ask.name}"
         if known.info.problem:
             return _outcome("denied", f"{ask.name} cannot be called: {known.info.problem}")
         if known.info.approval == "never":
@@ -168,7 +169,7 @@ class Tools(Actor):
             return _outcome("approval", f'a person must agree to this call: {key} is "ask"')
         seconds = known.timeout_s or settings.timeout_s
         if call.remaining is not None:
-            seconds = min(seconds, call.remaining)
+            seconds = min(seconds, max(0.0, call.remaining - _PARTING))
         return await self._pool.call(Order(ask.name, ask.arguments), seconds)
 
     async def _forward(self, call: Call, server: str) -> bytes:

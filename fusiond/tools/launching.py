@@ -18,6 +18,7 @@ from fusiond.protocol.tools import ToolInfo
 from fusiond.tools.namespaces import die_with_parent
 from fusiond.tools.settings import ToolsConfig
 from fusiond.tools.wire import (
+    KEEP_ENVIRONMENT,
     MAX_DATAGRAM,
     Begin,
     Forked,
@@ -149,7 +150,7 @@ class Launcher:
         theirs.set_inheritable(True)
         us = os.getpid()
         args = ["-P", "-m", "fusiond.tools.template", str(theirs.fileno()), str(us)]
-        environment = os.environ | {TREE: self._config.run_dir}
+        environment = os.environ | {TREE: self._config.run_dir, **KEEP_ENVIRONMENT}
         pid = os.fork()
         if pid == 0:
             try:

@@ -28,6 +28,7 @@ from fusiond.tools.namespaces import die_with_parent, hide, separate
 from fusiond.tools.registry import Registry
 from fusiond.tools.settings import ToolsConfig
 from fusiond.tools.wire import (
+    KEEP_ENVIRONMENT,
     MAX_DATAGRAM,
     Begin,
     Forked,
@@ -121,6 +122,8 @@ def main() -> None:
         return
     hide()
     setproctitle.setproctitle("fusiond: tools.template")
+    for name in KEEP_ENVIRONMENT:
+        del os.environ[name]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     faulthandler.enable()
