@@ -33,7 +33,7 @@ from fusiond.tools.wire import (
 LOADING_S = 30.0
 """Seconds that one module with tools may take to be imported."""
 
-_DELIVERY = 5.0  # seconds a template has to fork a worker
+_DELIVERY = 3.0  # seconds a template has to fork a worker
 _SEE = "see fusionctl logs tools"
 _FAILURES = 3  # in a row without a module to blame: it is of no use to try on
 

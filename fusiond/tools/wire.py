@@ -15,6 +15,9 @@ from fusiond.tools.settings import ToolsConfig
 
 MAX_DATAGRAM = 192 * 1024
 LENGTH = 4
+READY = bytes(LENGTH)
+"""The first that a worker says."""
+
 KEEP_ENVIRONMENT = {"SPT_NOENV": "1"}
 """Said to setproctitle when the template starts: a title must not overwrite the environment that the kernel shows,
 by which what is left over is found."""

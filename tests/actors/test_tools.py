@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fusiond.errors import NotFound
-from tests.actors.toolbox import CONFIG, MODULE, Box, call, calling, opened, titled
+from tests.tools.toolbox import CONFIG, MODULE, Box, call, calling, opened, titled
 from tests.tree import Tree, eventually, running
 
 
