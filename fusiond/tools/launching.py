@@ -30,7 +30,7 @@ from fusiond.tools.wire import (
     encode,
 )
 
-LOADING_S = 30.0
+LOADING_S = 20.0
 """Seconds that one module with tools may take to be imported."""
 
 _DELIVERY = 3.0  # seconds a template has to fork a worker
@@ -66,7 +66,7 @@ class Launcher:
         config: ToolsConfig,
         on_worker: Callable[[int, socket.socket, bool], None],
         on_failed: Callable[[str], None],
-        loading_s: float = LOADING_S,
+        loading_s: float,
     ) -> None:
         self._config = config
         self._on_worker, self._on_failed = on_worker, on_failed

@@ -13,7 +13,7 @@ from contextlib import suppress
 from fusiond.errors import Busy
 from fusiond.protocol.tools import OutcomeKind, ToolOutcome
 from fusiond.tools.hand import Ended, Hand
-from fusiond.tools.launching import Catalogue, Launcher
+from fusiond.tools.launching import LOADING_S, Catalogue, Launcher
 from fusiond.tools.namespaces import adopt_orphans
 from fusiond.tools.settings import ToolsConfig
 from fusiond.tools.wire import Done, Order, encode
@@ -33,13 +33,13 @@ _GOING = 1.0  # seconds that all are given to be gone
 class Pool:
     """The tools actor's workers. Make it inside the running loop, once in a process: it reaps all its children."""
 
-    def __init__(self, config: ToolsConfig) -> None:
+    def __init__(self, config: ToolsConfig, loading_s: float = LOADING_S) -> None:
         settings = config.settings
         self._most = settings.workers
         self._memory = settings.memory_mb << 20
         self._longest = settings.max_output_bytes
         self._loop = asyncio.get_running_loop()
-        self._launcher = Launcher(config, self._welcome, self._not_made)
+        self._launcher = Launcher(config, self._welcome, self._not_made, loading_s)
         self._hands: dict[int, Hand] = {}  # by the pid of the keeper, until it is reaped
         self._idle: list[Hand] = []
         self._busy: set[Hand] = set()
