@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from tests.fusionctl.counting_model import CountingModel
@@ -13,14 +14,14 @@ class ScriptedModel(CountingModel):
 
     The turn is told by the conversation itself, so a question asked again gets the same reply, whatever died in
     between. Past its end the last line is said again; without a script for the task, the answer is "done".
-    `refuses_schemas`: answers 400 to a request with a `response_format`. `requests`: every body, in order.
+    `requests`: every body, in order. `before`: is called with a body and its turn before that is answered.
     """
 
     def __init__(self, delay: float = 0.0) -> None:
         super().__init__(delay)
         self.script: dict[str, list[str]] = {}
-        self.refuses_schemas = False
         self.requests: list[dict[str, Any]] = []
+        self.before: Callable[[dict[str, Any], int], None] | None = None
 
     def reply(self, body: dict[str, Any]) -> str:
         self.requests.append(body)
@@ -29,6 +30,8 @@ class ScriptedModel(CountingModel):
             lines = self.script.get(said[at]["content"])
             if lines is not None:
                 turn = sum(message["role"] == "assistant" for message in said[at:])
+                if self.before is not None:
+                    self.before(body, turn)
                 return str(lines[min(turn, len(lines) - 1)])
         return final("done")
 
