@@ -6,7 +6,6 @@ It imports no tool itself: a template process does, and forks the workers. Both 
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TypeVar
@@ -14,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from fusiond.actors.base import Actor, Call, Port
+from fusiond.config.naming import nearest
 from fusiond.errors import BadRequest, FusionError, NotFound
 from fusiond.protocol.tools import (
     MCP,
@@ -221,5 +221,5 @@ def _no_tool(name: str, known: Iterable[str], of: str = "") -> NotFound:
 
 
 def _not_found(what: str, name: str, known: Iterable[str], look: str) -> NotFound:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return NotFound(what, advice=f"did you mean {near[0]}?" if near else f"see {look}")
+    near = nearest(name, known)
+    return NotFound(what, advice=f"did you mean {near}?" if near else f"see {look}")

@@ -76,6 +76,7 @@ class Launcher:
         self._control: socket.socket | None = None
         self._asked: deque[socket.socket] = deque()  # connections of workers that it owes us
         self._skip: dict[str, str] = {}
+        self._deaths: dict[str, int] = {}
         self._source = ""
         self._found: list[Known] = []
         self._catalogue: Catalogue | None = None
@@ -195,11 +196,15 @@ class Launcher:
 
     def _blame(self, how: str) -> None:
         """It did not come to the end of loading: the next one leaves out what this one was at."""
-        if not self._source:
+        source = self._source
+        if not source:
             self._failures += 1
-            return
-        took = f"loading it took more than {self._loading_s:g} s"
-        self._skip[self._source] = took if self._too_long else f"loading it ended the process: {how}"
+        elif self._too_long:
+            self._skip[source] = f"loading it took more than {self._loading_s:g} s"
+        else:
+            self._deaths[source] = self._deaths.get(source, 0) + 1
+            if self._deaths[source] == _FAILURES:  # once may have been somebody's hand
+                self._skip[source] = f"loading it ended the process: {how}"
 
     def _give_up(self, how: str, lost: int) -> None:
         self._failures = 0  # whoever asks next may try again

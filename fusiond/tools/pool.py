@@ -16,8 +16,7 @@ from fusiond.tools.hand import Ended, Hand
 from fusiond.tools.launching import LOADING_S, Catalogue, Launcher
 from fusiond.tools.namespaces import adopt_orphans
 from fusiond.tools.settings import ToolsConfig
-from fusiond.tools.wire import Done, Order, encode
-from fusiond.tools.worker import out_of_memory
+from fusiond.tools.wire import Done, Order, encode, out_of_memory
 
 log = logging.getLogger(__name__)
 

@@ -112,3 +112,8 @@ def status_of(word: bytes | bytearray) -> int | None:
     if len(word) < LENGTH or not value & _ENDED:
         return None
     return int.from_bytes(word[2:], "big", signed=True)
+
+
+def out_of_memory(name: str, megabytes: int) -> str:
+    """What a model is told of a tool that took too much, whoever of both noticed it."""
+    return f"{name} used more than {megabytes:,} MB of memory and was ended; ask it for less at a time"

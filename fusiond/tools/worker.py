@@ -19,7 +19,7 @@ from fusiond.tools import calling
 from fusiond.tools.namespaces import adopt_orphans, limit_memory, resident_bytes, show
 from fusiond.tools.registry import Registry
 from fusiond.tools.settings import ToolsConfig
-from fusiond.tools.wire import LENGTH, READY, Done, Order, decode_order, encode, framed
+from fusiond.tools.wire import LENGTH, READY, Done, Order, decode_order, encode, framed, out_of_memory
 
 _GROWTH = 128 << 20  # bytes that may stay behind in memory
 _CONTENT = 4 << 20  # bytes of images and the like that a result may have beside its text
@@ -92,11 +92,6 @@ class Worker:
 def _environment() -> dict[bytes, bytes]:
     data: dict[bytes, bytes] = getattr(os.environ, "_data")  # noqa: B009 — the mapping itself takes 60 µs to compare
     return data
-
-
-def out_of_memory(name: str, megabytes: int) -> str:
-    """What a model is told of a tool that took too much."""
-    return f"{name} used more than {megabytes:,} MB of memory and was ended; ask it for less at a time"
 
 
 def _is_clean() -> bool:

@@ -41,6 +41,18 @@ def test_a_module_whose_import_never_ends_is_left_out_and_the_others_work(tmp_pa
     assert "took more than 2 s" in said["problems"]["hangs_too"]
 
 
+def test_a_module_that_died_once_while_it_was_loaded_is_tried_again(tmp_path: Path) -> None:
+    dies_once = f"""
+import os, pathlib
+if not (been := pathlib.Path({str(tmp_path / "been")!r})).exists():
+    been.touch()
+    os.kill(os.getpid(), 9)
+"""
+    said = alone(tmp_path, 10.0, {"dies_once": dies_once + _GOOD}, "greet")
+    assert said["texts"] == ["hello"]
+    assert "dies_once" not in said["problems"]
+
+
 def test_a_module_that_takes_its_time_is_waited_for(tmp_path: Path) -> None:
     slow = "import time\ntime.sleep(1)\n" + _GOOD
     said = alone(tmp_path, 10.0, {"slow": slow}, "greet")
