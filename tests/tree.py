@@ -124,20 +124,25 @@ class Tree:
             if home in " ".join(process.cmdline()):
                 return True
             written_to = (f"/proc/{process.pid}/fd/{number}" for number in (1, 2))
-            return any(str(Path(fd).readlink()).startswith(home) for fd in written_to)
+            if any(str(Path(fd).readlink()).startswith(home) for fd in written_to):
+                return True
+            mark = f"FUSION_TREE={home}/run".encode()
+            return mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
         except (psutil.Error, OSError):
             return False
 
 
 @contextmanager
-def running(config: str) -> Iterator[Tree]:
-    """A daemon for many tests, with this configuration; nothing may be left of it."""
+def running(config: str, files: Mapping[str, str] | None = None) -> Iterator[Tree]:
+    """A daemon for many tests, with this configuration and these files beside it; nothing may be left of it."""
     folder = Path(tempfile.mkdtemp(prefix="fu"))
     home = folder / "a home"
     home.mkdir(mode=0o700)
     tree = Tree(home)
     try:
         tree.configure(config)
+        for name, text in (files or {}).items():
+            (home / name).write_text(text)
         tree.start()
         yield tree
     finally:

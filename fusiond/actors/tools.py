@@ -6,7 +6,6 @@ It imports no tool itself: a template process does, and forks the workers. Both 
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TypeVar
@@ -14,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from fusiond.actors.base import Actor, Call, Port
+from fusiond.config.naming import nearest
 from fusiond.errors import BadRequest, FusionError, NotFound
 from fusiond.protocol.tools import (
     MCP,
@@ -34,7 +34,14 @@ from fusiond.tools.wire import Known, Order
 Ask = TypeVar("Ask")
 
 _SERVER_S = 5.0  # seconds that an MCP server has to say what it offers
+_PARTING = 0.1  # seconds before a call's deadline in which its asker is still told what became of it
 _CHECK_S = 5.0  # seconds that looking at arguments may take
+
+_APART = "it runs in a worker with a PID namespace of its own, which ends with all that it has started"
+_NOT_APART = (
+    "it runs in a worker, which ends with all that it has started; the kernel refuses namespaces here, "
+    "so it sees other processes"
+)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_config = msgspec.msgpack.Decoder(ToolsConfig).decode
@@ -125,7 +132,8 @@ class Tools(Actor):
                 _detail(info, "it runs in its MCP server, which the daemon does not confine", *limits)
             )
         known = await self._known(name)
-        isolation = "it runs in a process of its own, which is ended with all that it started"
+        catalogue = await self._pool.catalogue()
+        isolation = _APART if catalogue.isolated else _NOT_APART
         return _encode(_detail(known.info, isolation, known.timeout_s or limits[0], *limits[1:]))
 
     async def _known(self, name: str) -> Known:
@@ -149,7 +157,7 @@ class Tools(Actor):
             return await self._forward(call, at[0])
         known = await self._known(ask.name)
         settings = self._config.settings
-        key = f"[tools] approval.{ask.name}"
+        key = f"tools.approval.{ask.name}"
         if known.info.problem:
             return _outcome("denied", f"{ask.name} cannot be called: {known.info.problem}")
         if known.info.approval == "never":
@@ -161,7 +169,7 @@ class Tools(Actor):
             return _outcome("approval", f'a person must agree to this call: {key} is "ask"')
         seconds = known.timeout_s or settings.timeout_s
         if call.remaining is not None:
-            seconds = min(seconds, call.remaining)
+            seconds = min(seconds, max(0.0, call.remaining - _PARTING))
         return await self._pool.call(Order(ask.name, ask.arguments), seconds)
 
     async def _forward(self, call: Call, server: str) -> bytes:
@@ -213,5 +221,5 @@ def _no_tool(name: str, known: Iterable[str], of: str = "") -> NotFound:
 
 
 def _not_found(what: str, name: str, known: Iterable[str], look: str) -> NotFound:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return NotFound(what, advice=f"did you mean {near[0]}?" if near else f"see {look}")
+    near = nearest(name, known)
+    return NotFound(what, advice=f"did you mean {near}?" if near else f"see {look}")

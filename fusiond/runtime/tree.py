@@ -139,7 +139,11 @@ def _is_local(config: Config) -> bool:
 
 def _preload(config: Config) -> list[str]:
     """What the fork server imports when it has nothing else to do."""
-    return ["fusiond.actors.llm", *(["fusiond.providers.local"] if _is_local(config) else [])]
+    return [
+        "fusiond.actors.llm",
+        "fusiond.actors.tools",
+        *(["fusiond.providers.local"] if _is_local(config) else []),
+    ]
 
 
 def _part(

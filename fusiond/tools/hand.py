@@ -15,7 +15,7 @@ import msgspec
 
 from fusiond.protocol.tools import ToolOutcome
 from fusiond.tools.namespaces import resident_bytes
-from fusiond.tools.wire import LENGTH, Done, Order, decode_done, framed, status_of
+from fusiond.tools.wire import LENGTH, READY, Done, Order, decode_done, framed, status_of
 
 Why = Literal["", "timeout", "memory", "garbage"]
 
@@ -56,24 +56,27 @@ class Hand:
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
         self._answer: asyncio.Future[Done | Ended] | None = None
-        self._started = 0.0
+        self._asked_at = 0.0
         self._reaped = False
         self._open = True
+        self._untouched = False
         self._why: Why = ""
         self._worker = 0
         self._first = 0  # bytes of memory when first looked at
         self.usable = True
-        self.served = False  # it has done something once
+        self.started = False  # it has said so
         self._loop.add_reader(connection.fileno(), self._read)
         with suppress(OSError):
             connection.send(b"g")  # its parent is us now
 
     async def ask(self, order: Order, seconds: float) -> Done | Ended:
         """Has it done, within `seconds`. Whoever stops waiting must not use the worker again."""
-        if self._read() or not self._open:  # it has ended meanwhile
+        while self._read():
+            pass
+        if not self._open:  # it has ended meanwhile
             return Ended("", None, False, 0.0)
         self._answer = self._loop.create_future()
-        self._started = self._loop.time()
+        self._asked_at = self._loop.time()
         timer = self._loop.call_later(seconds, self._end, "timeout")
         self.usable = False  # until it says otherwise
         try:
@@ -117,14 +120,17 @@ class Hand:
             piece = self._connection.recv(_CHUNK)
         except BlockingIOError:
             return False
-        except OSError:
-            piece = b""
+        except OSError:  # what we sent last has not been read
+            piece, self._untouched = b"", True
         if not piece:
             self._shut()
             if (status := status_of(self._buffer[-LENGTH:])) is not None:
                 self._close(status)  # else it is for the keeper's own end to tell
             return False
         self._buffer += piece
+        if not self.started and self._buffer.startswith(READY):
+            self.started = True
+            del self._buffer[:LENGTH]
         size = LENGTH + int.from_bytes(self._buffer[:LENGTH], "big")
         if self._answer is None or self._answer.done():
             if len(self._buffer) > LENGTH:  # nobody has asked it
@@ -147,7 +153,6 @@ class Hand:
             self._end("garbage")
             return
         self.usable = done.again and not self._buffer
-        self.served = True
         answer.set_result(done)
 
     # --- its end -----------------------------------------------------------------------------------------------------
@@ -163,16 +168,16 @@ class Hand:
 
     def _shut(self) -> None:
         if self._open:
-            self._open = False
+            self._open = self.usable = False
             self._loop.remove_reader(self._connection.fileno())
             self._connection.close()
 
     def _close(self, status: int | None) -> None:
         self._shut()
-        self.usable = False
         if self._answer is not None and not self._answer.done():
-            ms = (self._loop.time() - self._started) * 1000
-            self._answer.set_result(Ended(self._why, status, True, ms))
+            ms = (self._loop.time() - self._asked_at) * 1000
+            begun = bool(self._why) or not self._untouched
+            self._answer.set_result(Ended(self._why, status, begun, ms))
         elif self._answer is None:
             self._on_lost(self)
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from fusiond.protocol.tools import ToolInfo
 from fusiond.tools.namespaces import die_with_parent
 from fusiond.tools.settings import ToolsConfig
 from fusiond.tools.wire import (
+    KEEP_ENVIRONMENT,
     MAX_DATAGRAM,
     Begin,
     Forked,
@@ -29,24 +30,29 @@ from fusiond.tools.wire import (
     encode,
 )
 
-LOADING_S = 30.0
+LOADING_S = 20.0
 """Seconds that one module with tools may take to be imported."""
 
-_DELIVERY = 5.0  # seconds a template has to fork a worker
+_DELIVERY = 3.0  # seconds a template has to fork a worker
 _SEE = "see fusionctl logs tools"
 _FAILURES = 3  # in a row without a module to blame: it is of no use to try on
 
 
 class Catalogue(NamedTuple):
-    """`infos`: to list. `tools`: to call, by name; where there are only problems with a name, one of them."""
+    """`infos`: to list. `tools`: to call, by name; where there are only problems with a name, one of them.
+
+    `isolated`: they are called in namespaces of their own.
+    """
 
     infos: list[ToolInfo]
     tools: dict[str, Known]
+    isolated: bool
 
     @classmethod
-    def of(cls, found: Iterable[Known]) -> Catalogue:
+    def of(cls, found: list[Known], isolated: bool) -> Catalogue:
         problems_first = sorted(found, key=lambda known: not known.info.problem)
-        return cls([known.info for known in found], {known.info.name: known for known in problems_first})
+        tools = {known.info.name: known for known in problems_first}
+        return cls([known.info for known in found], tools, isolated)
 
 
 class Launcher:
@@ -60,7 +66,7 @@ class Launcher:
         config: ToolsConfig,
         on_worker: Callable[[int, socket.socket, bool], None],
         on_failed: Callable[[str], None],
-        loading_s: float = LOADING_S,
+        loading_s: float,
     ) -> None:
         self._config = config
         self._on_worker, self._on_failed = on_worker, on_failed
@@ -70,6 +76,7 @@ class Launcher:
         self._control: socket.socket | None = None
         self._asked: deque[socket.socket] = deque()  # connections of workers that it owes us
         self._skip: dict[str, str] = {}
+        self._deaths: dict[str, int] = {}
         self._source = ""
         self._found: list[Known] = []
         self._catalogue: Catalogue | None = None
@@ -144,7 +151,7 @@ class Launcher:
         theirs.set_inheritable(True)
         us = os.getpid()
         args = ["-P", "-m", "fusiond.tools.template", str(theirs.fileno()), str(us)]
-        environment = os.environ | {TREE: self._config.run_dir}
+        environment = os.environ | {TREE: self._config.run_dir, **KEEP_ENVIRONMENT}
         pid = os.fork()
         if pid == 0:
             try:
@@ -189,11 +196,15 @@ class Launcher:
 
     def _blame(self, how: str) -> None:
         """It did not come to the end of loading: the next one leaves out what this one was at."""
-        if not self._source:
+        source = self._source
+        if not source:
             self._failures += 1
-            return
-        took = f"loading it took more than {self._loading_s:g} s"
-        self._skip[self._source] = took if self._too_long else f"loading it ended the process: {how}"
+        elif self._too_long:
+            self._skip[source] = f"loading it took more than {self._loading_s:g} s"
+        else:
+            self._deaths[source] = self._deaths.get(source, 0) + 1
+            if self._deaths[source] == _FAILURES:  # once may have been somebody's hand
+                self._skip[source] = f"loading it ended the process: {how}"
 
     def _give_up(self, how: str, lost: int) -> None:
         self._failures = 0  # whoever asks next may try again
@@ -237,13 +248,13 @@ class Launcher:
             self._source = word.source
             self._watch()
         else:
-            self._complete()
+            self._complete(word)
 
-    def _complete(self) -> None:
+    def _complete(self, loaded: Loaded) -> None:
         assert self._limit is not None
         self._limit.cancel()
         self._ready = True
-        self._catalogue = Catalogue.of(self._found)
+        self._catalogue = Catalogue.of(self._found, loaded.isolated)
         if self._loaded is None:
             self._loaded = self._loop.create_future()
         if not self._loaded.done():

@@ -53,17 +53,16 @@ def separate() -> bool:
     """
     uid, gid = os.geteuid(), os.getegid()
     kinds = _NEWPID | _NEWNS | _NEWIPC
-    if uid != 0:
-        kinds |= _NEWUSER
-    if _libc.unshare(kinds) != 0:
+    if _libc.unshare(kinds) == 0:  # who may do that needs no user namespace
+        return True
+    if _libc.unshare(kinds | _NEWUSER) != 0:
         return False
-    if uid != 0:
-        show()  # the files belong to root otherwise
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
-        resource.setrlimit(resource.RLIMIT_NPROC, _capped(resource.RLIMIT_NPROC, _PROCESSES))
-        hide()
+    show()  # the files belong to root otherwise
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    resource.setrlimit(resource.RLIMIT_NPROC, _capped(resource.RLIMIT_NPROC, _PROCESSES))
+    hide()
     return True
 
 

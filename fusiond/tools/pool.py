@@ -13,11 +13,10 @@ from contextlib import suppress
 from fusiond.errors import Busy
 from fusiond.protocol.tools import OutcomeKind, ToolOutcome
 from fusiond.tools.hand import Ended, Hand
-from fusiond.tools.launching import Catalogue, Launcher
+from fusiond.tools.launching import LOADING_S, Catalogue, Launcher
 from fusiond.tools.namespaces import adopt_orphans
 from fusiond.tools.settings import ToolsConfig
-from fusiond.tools.wire import Done, Order, encode
-from fusiond.tools.worker import out_of_memory
+from fusiond.tools.wire import Done, Order, encode, out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +24,7 @@ _REFILL = 0.01  # seconds after a worker was taken before the next is forked: th
 _IDLE = 30.0  # seconds after which idle workers beyond the one ahead are let go
 _LOOK = 0.25  # seconds between looks at the memory of those that work
 _FAILURES = 3  # so often in a row a worker may fail to start
+_STILLBORN = "they end as soon as they start"
 _SEE = "see fusionctl logs tools"
 _GOING = 1.0  # seconds that all are given to be gone
 
@@ -32,13 +32,13 @@ _GOING = 1.0  # seconds that all are given to be gone
 class Pool:
     """The tools actor's workers. Make it inside the running loop, once in a process: it reaps all its children."""
 
-    def __init__(self, config: ToolsConfig) -> None:
+    def __init__(self, config: ToolsConfig, loading_s: float = LOADING_S) -> None:
         settings = config.settings
         self._most = settings.workers
         self._memory = settings.memory_mb << 20
         self._longest = settings.max_output_bytes
         self._loop = asyncio.get_running_loop()
-        self._launcher = Launcher(config, self._welcome, self._not_made)
+        self._launcher = Launcher(config, self._welcome, self._not_made, loading_s)
         self._hands: dict[int, Hand] = {}  # by the pid of the keeper, until it is reaped
         self._idle: list[Hand] = []
         self._busy: set[Hand] = set()
@@ -47,7 +47,7 @@ class Pool:
         self._shrinking: asyncio.TimerHandle | None = None
         self._closed = False
         self._gone = asyncio.Event()
-        self._stillborn = 0  # workers in a row that ended before they had done anything
+        self._stillborn = 0  # workers in a row that ended before they had started
         adopt_orphans()
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
 
@@ -67,20 +67,18 @@ class Pool:
 
         `seconds`: how long the worker may take; waiting for one does not count.
         """
-        for _ in range(_FAILURES):
+        while self._stillborn < _FAILURES:
             hand = await self._take()
             try:
                 end = await hand.ask(order, seconds)
             finally:
                 self._give_back(hand)
             if isinstance(end, Done):
-                self._stillborn = 0
                 return bytes(end.outcome)
             if end.begun:
                 return self._told(order, end, seconds)
-        raise Busy(
-            f"no worker for {order.name}: they end as soon as they start", advice=_SEE, retry_after=1.0
-        )
+        self._stillborn = 0  # whoever asks next may try again
+        raise Busy(f"no worker for {order.name}: {_STILLBORN}", advice=_SEE, retry_after=1.0)
 
     async def close(self) -> None:
         """Ends all of it."""
@@ -178,11 +176,11 @@ class Pool:
         if hand not in self._idle:
             return
         self._idle.remove(hand)
-        self._stillborn += not hand.served
         if self._stillborn < _FAILURES:
             self._refill()
         else:
-            self._fail("they end as soon as they start")
+            self._stillborn = 0
+            self._fail(_STILLBORN)
 
     def _reap(self) -> None:
         while True:
@@ -197,6 +195,7 @@ class Pool:
                 log.warning("the tools' template ended: %s", _words(status))
                 self._launcher.ended(_words(status))
             elif hand := self._hands.pop(result.si_pid, None):
+                self._stillborn = 0 if hand.started else self._stillborn + 1
                 hand.reaped(status)
         self._check_gone()
 

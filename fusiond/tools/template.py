@@ -28,6 +28,7 @@ from fusiond.tools.namespaces import die_with_parent, hide, separate
 from fusiond.tools.registry import Registry
 from fusiond.tools.settings import ToolsConfig
 from fusiond.tools.wire import (
+    KEEP_ENVIRONMENT,
     MAX_DATAGRAM,
     Begin,
     Forked,
@@ -53,7 +54,7 @@ class Template:
         loaded = registry.load(begin.config, skip=begin.skip, loading=lambda name: self._say(Loading(name)))
         for info in loaded.infos():
             self._say(Known(info, None if info.problem else loaded.get(info.name).metadata().timeout_s))
-        self._say(Loaded())
+        self._say(Loaded(_can_separate()))
         gc.collect()
         gc.freeze()
         while True:
@@ -108,12 +109,21 @@ class Template:
             os._exit(0)
 
 
+def _can_separate() -> bool:
+    trying = os.fork()
+    if trying == 0:
+        os._exit(0 if separate() else 1)
+    return os.waitpid(trying, 0)[1] == 0
+
+
 def main() -> None:
     die_with_parent()
     if os.getppid() != int(sys.argv[2]):
         return
     hide()
     setproctitle.setproctitle("fusiond: tools.template")
+    for name in KEEP_ENVIRONMENT:
+        del os.environ[name]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     faulthandler.enable()

@@ -15,6 +15,13 @@ from fusiond.tools.settings import ToolsConfig
 
 MAX_DATAGRAM = 192 * 1024
 LENGTH = 4
+READY = bytes(LENGTH)
+"""The first that a worker says."""
+
+KEEP_ENVIRONMENT = {"SPT_NOENV": "1"}
+"""Said to setproctitle when the template starts: a title must not overwrite the environment that the kernel shows,
+by which what is left over is found."""
+
 _ENDED = 1 << 31
 
 
@@ -46,7 +53,9 @@ class Known(msgspec.Struct, frozen=True, tag=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
-    """From the template: these were all tools."""
+    """From the template: these were all tools. `isolated`: workers are to get namespaces of their own."""
+
+    isolated: bool
 
 
 class Forked(msgspec.Struct, frozen=True, tag=True):
@@ -103,3 +112,8 @@ def status_of(word: bytes | bytearray) -> int | None:
     if len(word) < LENGTH or not value & _ENDED:
         return None
     return int.from_bytes(word[2:], "big", signed=True)
+
+
+def out_of_memory(name: str, megabytes: int) -> str:
+    """What a model is told of a tool that took too much, whoever of both noticed it."""
+    return f"{name} used more than {megabytes:,} MB of memory and was ended; ask it for less at a time"

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -18,7 +19,7 @@ from fusiond.tools import calling
 from fusiond.tools.namespaces import adopt_orphans, limit_memory, resident_bytes, show
 from fusiond.tools.registry import Registry
 from fusiond.tools.settings import ToolsConfig
-from fusiond.tools.wire import LENGTH, Done, Order, decode_order, encode, framed
+from fusiond.tools.wire import LENGTH, READY, Done, Order, decode_order, encode, framed, out_of_memory
 
 _GROWTH = 128 << 20  # bytes that may stay behind in memory
 _CONTENT = 4 << 20  # bytes of images and the like that a result may have beside its text
@@ -41,6 +42,7 @@ class Worker:
         setproctitle.setproctitle(_TITLE)
         us, most = os.getpid(), resident_bytes() + _GROWTH
         folder, environment = Path.cwd(), dict(_environment())
+        self._connection.sendall(READY)
         while True:
             order = decode_order(self._receive(int.from_bytes(self._receive(LENGTH), "big")))
             try:
@@ -66,7 +68,7 @@ class Worker:
         """What became of it, and whether it went as calls should."""
         tool = self._registry.get(order.name)
         setproctitle.setproctitle(f"{_TITLE} {order.name}")
-        whole = False
+        whole, started = False, time.perf_counter()
         try:
             if order.check:
                 outcome = calling.check(tool, order.arguments) or ToolOutcome(kind="ok", text="")
@@ -84,17 +86,12 @@ class Worker:
             sys.stdout.flush()
             sys.stderr.flush()
         setproctitle.setproctitle(_TITLE)
-        return outcome, whole
+        return msgspec.structs.replace(outcome, ms=(time.perf_counter() - started) * 1000), whole
 
 
 def _environment() -> dict[bytes, bytes]:
     data: dict[bytes, bytes] = getattr(os.environ, "_data")  # noqa: B009 — the mapping itself takes 60 µs to compare
     return data
-
-
-def out_of_memory(name: str, megabytes: int) -> str:
-    """What a model is told of a tool that took too much."""
-    return f"{name} used more than {megabytes:,} MB of memory and was ended; ask it for less at a time"
 
 
 def _is_clean() -> bool:
