@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol
 
+from fusiond.errors import FusionError
+
 Handler = Callable[["Call"], "bytes | Awaitable[bytes]"]
 """Answers one call. A plain function answers at once, in the loop; a coroutine function runs beside others.
 
@@ -71,6 +73,9 @@ class Port(Protocol):
 
     def loaded(self) -> None:
         """The loop is free again."""
+
+    def fail(self, error: FusionError) -> None:
+        """What the actor needs has gone: it is to be replaced. Calls under way get a moment to be answered."""
 
 
 class Actor:

@@ -41,6 +41,7 @@ _LARGEST = MAX_MESSAGE - 4096
 _REPLIES = (Chunk, Reply, Failure)  # a tuple: a union would be made anew for each message
 _ALONE = 1.0  # seconds to wait for the router's welcome before being ready without it
 _AGAIN = 0.05  # seconds until a refused actor registers again: the router may not have been told of it yet
+_ANSWERING = 1.0  # seconds that calls under way have to be answered when the actor fails
 _KEEP = 60.0  # seconds an answer is kept for an acknowledgement that does not come
 
 
@@ -122,6 +123,7 @@ class Host:
         self._welcomed = asyncio.Event()
         self._drained = asyncio.Event()
         self._draining = False
+        self._failure: FusionError | None = None
         self._set_up = False
         self._promoted = asyncio.Event()
         self._dealer = dealer
@@ -131,7 +133,7 @@ class Host:
         self._life.children = actor.children
 
     async def run(self) -> None:
-        """Sets the actor up, serves until drained. Raises what the actor's `setup` raises."""
+        """Sets the actor up, serves until drained. Raises what the actor's `setup` raises, and what it fails with."""
         await self._actor.setup(self)
         self._set_up = True
         if self._assign.standby:
@@ -149,6 +151,8 @@ class Host:
             await self._drained.wait()
         await self._actor.teardown()
         self._dealer.close(linger_ms=200)
+        if self._failure is not None:
+            raise self._failure
 
     # --- Port --------------------------------------------------------------------------------------------------------
 
@@ -170,6 +174,12 @@ class Host:
     def loaded(self) -> None:
         if self._set_up:
             self._life.say(Ready())
+
+    def fail(self, error: FusionError) -> None:
+        if self._failure is None:
+            self._failure = error
+            self._draining = True  # what comes now is for the next of us
+            self.loop.call_later(_ANSWERING if self._running else 0, self._drained.set)
 
     # --- connection --------------------------------------------------------------------------------------------------
 

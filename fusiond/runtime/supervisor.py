@@ -42,6 +42,7 @@ from fusiond.supervision.state import Child, Supervision
 
 log = logging.getLogger(__name__)
 
+_MCP_PATIENCE = 3.0  # seconds that a start waits for MCP servers: nobody else needs them
 _BY_HAND = {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"}
 """Signals by which people end processes: no fault of the request that was at work (but see the kernel's oom_kill)."""
 
@@ -355,11 +356,19 @@ class Supervisor:
             process.say(Commit(fault))
 
     async def settled(self) -> None:
-        """Waits until every actor is ready, standing by, stopped or has failed."""
-        while any(
-            child.state in ("starting", "draining", "backoff") for child in self.state.children.values()
-        ):
-            await self.changed.wait()
+        """Waits until every actor is ready, standing by, stopped or has failed; for MCP servers a while only."""
+        until = self._loop.time() + _MCP_PATIENCE
+        while unsettled := [
+            child
+            for child in self.state.children.values()
+            if child.state in ("starting", "draining", "backoff")
+        ]:
+            others = any(child.spec.kind != "mcp" for child in unsettled)
+            try:
+                async with asyncio.timeout_at(None if others else until):
+                    await self.changed.wait()
+            except TimeoutError:
+                return
 
     def shut_down(self) -> None:
         """Ends everything, gracefully; `finished` is set when nothing is left."""

@@ -19,6 +19,7 @@ FORKSERVER = "forkserver"
 ROUTER = "router"
 _BOOT = secrets.token_hex(8)
 """Names this life of the daemon."""
+_CONNECTING = 0.8  # of the time for start-up: after that an MCP server is given up in words of our own
 _SINGLE = ("store", "batch", "tools")  # one of each, whatever the configuration says of replicas
 
 
@@ -98,8 +99,10 @@ def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Pa
             "own": server == FUSION_SERVER,
             "approval": config.tools.approval,
             "max_output_bytes": config.tools.max_output_bytes,
+            "connect_s": config.supervisor.startup_timeout_s * _CONNECTING,
             "folder": str(paths.config_file.parent),
             "run_dir": str(paths.run),
+            "home": str(paths.home or ""),
         }
         found[name] = _part(config, name, "mcp", name, told)
     return found

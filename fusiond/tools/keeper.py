@@ -1,7 +1,7 @@
-"""A worker's keeper: the parent of one worker, and the first process of its namespaces.
+"""A keeper: the parent of one worker or one MCP server, and the first process of its namespaces.
 
-It runs no tool. It takes the worker's output to the log, says how it ended, and whatever it has left ends with the
-keeper: by the kernel where there are namespaces, else by the keeper's own hand. It ends when the tools actor does.
+It runs nothing of theirs. It takes the worker's output to the log, says how it ended, and whatever it has left ends
+with the keeper: by the kernel where there are namespaces, else by the keeper's own hand. It ends when its actor does.
 """
 
 from __future__ import annotations
@@ -11,25 +11,33 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
 import psutil
 import setproctitle
 
+from fusiond.tools.allowance import Allowance
 from fusiond.tools.namespaces import adopt_orphans, die_with_parent, own_proc
 from fusiond.tools.wire import ended
 
-_WINDOW = 10.0  # seconds in which ...
-_LOGGED = 64 * 1024  # ... no more than so many bytes of output reach the log
 _CHUNK = 64 * 1024
 
 
-def keep(connection: socket.socket, isolated: bool, work: Callable[[], NoReturn]) -> NoReturn:
-    """Waits for the actor's word that it is our parent now, forks the worker, sees to it until it ends."""
+def keep(
+    connection: socket.socket,
+    isolated: bool,
+    title: str,
+    work: Callable[[], NoReturn],
+    its_own: Sequence[int] = (),
+) -> NoReturn:
+    """Waits for the actor's word that it is our parent now, forks the worker, sees to it until it ends.
+
+    `its_own`: descriptors that nobody but the worker is to have.
+    """
     os.setsid()  # a tool that signals its process group must not hit the actor
-    setproctitle.setproctitle("fusiond: tools.keeper")
+    setproctitle.setproctitle(title)
     if not connection.recv(1):
         os._exit(0)
     if isolated:
@@ -45,7 +53,8 @@ def keep(connection: socket.socket, isolated: bool, work: Callable[[], NoReturn]
     worker = os.fork()
     if worker == 0:
         _become_worker(reader, writer, work)
-    os.close(writer)
+    for fd in (writer, *its_own):
+        os.close(fd)
     _Output(reader).follow(worker)
     status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
     with suppress(OSError):
@@ -92,9 +101,7 @@ class _Output:
 
     def __init__(self, reader: int) -> None:
         self._reader = reader
-        self._since = 0.0
-        self._logged = 0
-        self._dropped = 0
+        self._allowance = Allowance()
 
     def follow(self, worker: int) -> None:
         """Takes it to the log until the worker ends."""
@@ -109,7 +116,7 @@ class _Output:
                 poll.unregister(self._reader)  # all of them have closed theirs
             elif end in ready:
                 self._take()
-                self._admit_dropped()
+                _admit(self._allowance.dropped())
                 return
 
     def _take(self) -> bool:
@@ -117,19 +124,15 @@ class _Output:
             piece = os.read(self._reader, _CHUNK)
         except BlockingIOError:
             return True
-        if time.monotonic() - self._since > _WINDOW:
-            self._admit_dropped()
-            self._since, self._logged = time.monotonic(), 0
-        room = max(0, _LOGGED - self._logged)
-        self._logged += len(piece[:room])
-        self._dropped += len(piece[room:])
-        _log(piece[:room])
+        admitted, dropped = self._allowance.admit(piece)
+        _admit(dropped)
+        _log(admitted)
         return bool(piece)
 
-    def _admit_dropped(self) -> None:
-        if self._dropped:
-            _log(b"(%d bytes of a tool's output left out)\n" % self._dropped)
-            self._dropped = 0
+
+def _admit(dropped: int) -> None:
+    if dropped:
+        _log(b"(%d bytes of its output left out)\n" % dropped)
 
 
 def _log(text: bytes) -> None:

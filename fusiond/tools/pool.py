@@ -16,7 +16,7 @@ from fusiond.tools.hand import Ended, Hand
 from fusiond.tools.launching import LOADING_S, Catalogue, Launcher
 from fusiond.tools.namespaces import adopt_orphans
 from fusiond.tools.settings import ToolsConfig
-from fusiond.tools.wire import Done, Order, encode, out_of_memory
+from fusiond.tools.wire import Done, Order, encode, in_words, out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -192,8 +192,8 @@ class Pool:
                 break
             status = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
             if result.si_pid == self._launcher.pid:
-                log.warning("the tools' template ended: %s", _words(status))
-                self._launcher.ended(_words(status))
+                log.warning("the tools' template ended: %s", in_words(status))
+                self._launcher.ended(in_words(status))
             elif hand := self._hands.pop(result.si_pid, None):
                 self._stillborn = 0 if hand.started else self._stillborn + 1
                 hand.reaped(status)
@@ -214,16 +214,6 @@ class Pool:
         elif end.why == "garbage":
             text = f"{order.name} was ended: it wrote into the connection of its worker"
         else:
-            how = _words(end.status) if end.status is not None else "for a reason unknown"
+            how = in_words(end.status) if end.status is not None else "for a reason unknown"
             text = f"{order.name} crashed: its process ended with {how}; what it did until then may stand"
         return encode(ToolOutcome(kind=kind, text=text, ms=end.ms))
-
-
-def _words(status: int) -> str:
-    """How a process ended: `SIGSEGV`, `status 3`."""
-    if status >= 0:
-        return f"status {status}"
-    try:
-        return signal.Signals(-status).name
-    except ValueError:
-        return f"signal {-status}"

@@ -40,6 +40,8 @@ from fusiond.tools.wire import (
 )
 from fusiond.tools.worker import Worker
 
+_KEEPER = "fusiond: tools.keeper"
+
 
 class Template:
     """Serves one tools actor until its end of the connection is closed."""
@@ -103,7 +105,7 @@ class Template:
             if keeper == 0:
                 os.close(writer)
                 self._control.close()
-                keep(connection, isolated, Worker(connection, config, loaded).serve)
+                keep(connection, isolated, _KEEPER, Worker(connection, config, loaded).serve)
             os.write(writer, bytes([isolated]) + keeper.to_bytes(4, "little"))
         finally:
             os._exit(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 _MOST = 5
@@ -13,21 +13,30 @@ _SHOWN = 60  # characters of a value
 
 def problems(schema: Mapping[str, Any], arguments: Any) -> str:
     """All that is wrong, in words that a model can act on; "" if nothing is, or if `schema` is none."""
+    return checker(schema)(arguments)
+
+
+def checker(schema: Mapping[str, Any]) -> Callable[[Any], str]:
+    """`problems` of this schema, ready to be asked again and again."""
     from jsonschema import Draft202012Validator  # a tenth of a second, for those who need it
     from jsonschema.exceptions import SchemaError
     from referencing.exceptions import Unresolvable
 
     try:
         Draft202012Validator.check_schema(dict(schema))
-        found = [
-            words
-            for error in Draft202012Validator(dict(schema)).iter_errors(arguments)
-            for words in _told(error)
-        ]
-    except (SchemaError, Unresolvable, RecursionError):
-        return ""
-    more = f"; and {len(found) - _MOST} more" if len(found) > _MOST else ""
-    return "; ".join(found[:_MOST]) + more
+    except (SchemaError, RecursionError):
+        return lambda _arguments: ""
+    validator = Draft202012Validator(dict(schema))
+
+    def check(arguments: Any) -> str:
+        try:
+            found = [words for error in validator.iter_errors(arguments) for words in _told(error)]
+        except (Unresolvable, RecursionError):
+            return ""
+        more = f"; and {len(found) - _MOST} more" if len(found) > _MOST else ""
+        return "; ".join(found[:_MOST]) + more
+
+    return check
 
 
 def _told(error: Any) -> Iterator[str]:

@@ -6,6 +6,7 @@ the last four bytes of all say how the worker ended, and can be no length.
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import msgspec
@@ -117,3 +118,13 @@ def status_of(word: bytes | bytearray) -> int | None:
 def out_of_memory(name: str, megabytes: int) -> str:
     """What a model is told of a tool that took too much, whoever of both noticed it."""
     return f"{name} used more than {megabytes:,} MB of memory and was ended; ask it for less at a time"
+
+
+def in_words(status: int) -> str:
+    """How a process ended: `SIGSEGV`, `status 3`."""
+    if status >= 0:
+        return f"status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"

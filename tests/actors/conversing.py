@@ -138,6 +138,8 @@ class Tree:
 
     def loaded(self) -> None: ...
 
+    def fail(self, error: FusionError) -> None: ...
+
     @property
     def asks(self) -> list[CompletionRequest]:
         return [answer.ask for answer in self.answers]

@@ -68,6 +68,8 @@ class HostSeen:
         self.said.append("loaded")
         self.done.set()
 
+    def fail(self, error: FusionError) -> None: ...
+
 
 @pytest.fixture
 def run_dir() -> Iterator[Path]:
