@@ -36,7 +36,7 @@ def time(
     try:
         now = datetime.now(UTC if zone == "UTC" else ZoneInfo(zone))
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(
+        raise ToolError(
             f"there is no time zone {zone!r}; an IANA name such as Europe/Berlin is wanted"
         ) from None
     return now.strftime("%A ") + now.isoformat(timespec="seconds")

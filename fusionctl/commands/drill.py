@@ -16,7 +16,7 @@ from fusiond.errors import Busy, FusionError
 if TYPE_CHECKING:
     from fusionctl.client import Client
     from fusionctl.drilling import Drill, DrillReport
-    from fusiond.protocol.control import Health
+    from fusiond.protocol.control import ActorHealth, Health
 
 _FAILURES_SHOWN = 3
 _LOOKS, _BETWEEN_LOOKS = (
@@ -73,6 +73,11 @@ def drill(
     return 0 if report.passed else 1
 
 
+def _service(actor: ActorHealth) -> str:
+    """An MCP server is one of its own."""
+    return actor.name if actor.kind == "mcp" else actor.kind
+
+
 async def _run(
     invocation: Invocation, seed: int, seconds: int, echo: bool, force: bool
 ) -> tuple[Drill, DrillReport]:
@@ -86,7 +91,8 @@ async def _run(
         running = [actor for actor in health.actors if actor.state != "stopped"]
         load: Load
         if echo:
-            load = Echoes(client, sorted({actor.kind for actor in running} - {"forkserver", "router"}))
+            serving = [actor for actor in running if actor.kind not in ("forkserver", "router")]
+            load = Echoes(client, sorted({_service(actor) for actor in serving}))
         else:
             load = Conversations(client, invocation.home)
         runner = Drill(client, load, plan(seed, seconds, [actor.name for actor in running]))

@@ -17,7 +17,7 @@ from fusiond.errors import Denied
 
 CHECK = "database"
 APPLICATION_ID = 0x4675736E
-SCHEMA = 2
+SCHEMA = 3
 """The mark and the newest version that the store of this Fusion writes (`fusiond.storage.schema`; a test compares)."""
 
 _PATIENCE = 20.0  # seconds

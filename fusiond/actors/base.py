@@ -53,6 +53,10 @@ class Stream(Protocol):
         """Takes the request back."""
 
 
+class NotBegun(Exception):
+    """Raised by a handler: nothing has been done, and the actor is about to end. The next one is asked instead."""
+
+
 class Port(Protocol):
     """What the host offers its actor."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from fusiond.actors.base import Actor, Handler
+from fusiond.actors.base import Actor, Handler, NotBegun
 from fusiond.actors.life import Life
 from fusiond.errors import BadRequest, Cancelled, FusionError
 from fusiond.protocol.envelope import (
@@ -252,7 +252,14 @@ class Host:
         self._life.progress += 1
         if task.cancelled():
             serving.end(Cancelled("cancelled"))
-        elif error := task.exception():
+        elif (
+            isinstance(error := task.exception(), NotBegun)
+            and not serving.chunks
+            and serving.terminal is None
+        ):
+            del self._serving[serving.id]
+            self.send(encode(HandBack(serving.id)), b"")
+        elif error:
             serving.end(_translated(error, serving))
         else:
             serving.end(task.result())

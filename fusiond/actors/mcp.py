@@ -10,11 +10,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import msgspec
 
-from fusiond.actors.base import Actor, Call, Port
+from fusiond.actors.base import Actor, Call, NotBegun, Port
 from fusiond.config.naming import nearest
 from fusiond.errors import BadRequest, FusionError, NotFound
 from fusiond.mcp.settings import McpConfig
@@ -96,7 +97,19 @@ class Mcp(Actor):
             if self._connection is None:
                 await self._connect()
         assert self._connection is not None
+        if self._connection.over:
+            await self._hand_back()
         return self._connection.client
+
+    async def _hand_back(self) -> NoReturn:
+        """The connection has ended, and with it we do."""
+        process = self._connection.process if self._connection else None
+        if process is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.ended(), 1.0)
+                await asyncio.sleep(0)  # whoever knows more has failed us by now
+        self._port.fail(FusionError("the connection to the MCP server ended"))
+        raise NotBegun
 
     async def _connect(self) -> None:
         await self._port.loading()
@@ -112,7 +125,7 @@ class Mcp(Actor):
             raise
         finally:
             self._port.loaded()
-        self._heard_at = asyncio.get_running_loop().time()
+        self._heard_at = self._now()
         self._spawn(self._watch())
         log.info("connected")
 
@@ -127,20 +140,27 @@ class Mcp(Actor):
 
     async def _watch(self) -> None:
         """Asks a server that is silent whether it lives. One that works may be too busy to answer."""
-        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(max(0.1, self._heard_at + _QUIET - loop.time()))
-            if not self._calls and loop.time() - self._heard_at >= _QUIET:
+            await asyncio.sleep(max(0.1, self._heard_at + _QUIET - self._now()))
+            if self._calls:
+                await asyncio.sleep(_QUIET)
+            elif self._now() - self._heard_at >= _QUIET:
                 await self._probe()
 
     async def _probe(self) -> None:
+        """One that says nothing at all hangs, whatever it has been asked."""
         assert self._connection is not None
-        if await self._connection.is_alive(_PATIENCE):
-            self._heard_at = asyncio.get_running_loop().time()
-        elif not self._calls:
-            self._port.fail(
-                FusionError(f"the MCP server hangs: it did not answer a ping within {_PATIENCE:g} s")
-            )
+        patience = min(_PATIENCE, self._config.server.timeout_s)
+        began = self._now()
+        if await self._connection.is_alive(patience):
+            self._heard_at = self._now()
+        elif self._heard_at < began:
+            error = f"the MCP server hangs: it did not answer a ping within {patience:g} s"
+            self._port.fail(FusionError(error))
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     # --- what it offers ----------------------------------------------------------------------------------------------
 
@@ -211,8 +231,12 @@ class Mcp(Actor):
                 f"the MCP server {self._config.name} did not say what it offers within {_LIST_S:g} s"
             ) from None
         except Exception as error:
-            if _is_unknown(error):
+            from mcp_types import CONNECTION_CLOSED, METHOD_NOT_FOUND
+
+            if _has_code(error, METHOD_NOT_FOUND):
                 return []
+            if _has_code(error, CONNECTION_CLOSED):
+                await self._hand_back()
             raise self._error(error, "did not say what it offers") from error
         return found
 
@@ -295,20 +319,23 @@ class Mcp(Actor):
                 kind="timeout",
                 text=f"{what} was not done after {seconds:g} s and was given up; what it did until then may stand",
             )
+        except NotBegun:
+            raise
         except Exception as error:
             return self._failed(error, what)
         finally:
             self._calls -= 1
-            self._heard_at = loop.time()
+        self._heard_at = self._now()
         return told(result)
 
     def _failed(self, error: Exception, what: str) -> ToolOutcome:
         from mcp.shared.exceptions import MCPError
-        from mcp_types import CONNECTION_CLOSED
 
         kind: OutcomeKind = "error"
         text = str(self._error(error, f"failed at {what}"))
-        if isinstance(error, MCPError) and error.code == CONNECTION_CLOSED:
+        from mcp_types import CONNECTION_CLOSED
+
+        if _has_code(error, CONNECTION_CLOSED):
             kind, text = "crashed", f"the MCP server ended during {what}; what it did until then may stand"
         elif not isinstance(error, MCPError | RuntimeError | ValueError):
             kind = "crashed"
@@ -375,9 +402,7 @@ def _arguments(
     return None, arguments
 
 
-def _is_unknown(error: Exception) -> bool:
-    """The server says it has the like, and then that it has not."""
+def _has_code(error: Exception, code: int) -> bool:
     from mcp.shared.exceptions import MCPError
-    from mcp_types import METHOD_NOT_FOUND
 
-    return isinstance(error, MCPError) and error.code == METHOD_NOT_FOUND
+    return isinstance(error, MCPError) and error.code == code

@@ -41,6 +41,8 @@ class Connection:
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.process: ServerProcess | None = None
+        self.over = False
+        """Nothing that is said from now on reaches the server."""
         self.heard = 0
         """Counts what came from the server without being asked for."""
 
@@ -112,6 +114,9 @@ class Connection:
             raise FusionError(f"the MCP server ended: {ended.result()}")
         ended.cancel()
 
+    def _end(self) -> None:
+        self.over = True
+
     def _fail(self, error: FusionError) -> None:
         if not self._opened.done():
             self._opened.set_exception(error)
@@ -128,7 +133,7 @@ class Connection:
         try:
             from fusiond.mcp.stdio import speak  # by now the server is starting, beside us
 
-            yield speak(process)
+            yield speak(process, self._end)
         finally:
             await process.close()
 

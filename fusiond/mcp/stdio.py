@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,10 @@ _HAND_OVER = 0.5  # seconds for what is still to be sent
 
 
 @asynccontextmanager
-async def speak(process: ServerProcess) -> AsyncGenerator[TransportStreams, None]:
-    """The SDK's two streams. The reading one ends when the server does; the server's input ends with the context."""
+async def speak(process: ServerProcess, on_end: Callable[[], None]) -> AsyncGenerator[TransportStreams, None]:
+    """The SDK's two streams. The reading one ends when the server does, and `on_end` is told; the server's input ends
+    with the context.
+    """
     import anyio
     from mcp.shared.message import SessionMessage
 
@@ -56,6 +58,7 @@ async def speak(process: ServerProcess) -> AsyncGenerator[TransportStreams, None
                 await writer.drain()
 
     def gone(task: asyncio.Task[None]) -> None:
+        on_end()
         if not task.cancelled() and (error := task.exception()):
             if not isinstance(error, OSError | anyio.BrokenResourceError | anyio.ClosedResourceError):
                 log.warning("the connection to the server broke: %r", error)

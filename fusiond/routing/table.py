@@ -273,7 +273,8 @@ class Table:
         if (
             entry is None
             or entry.worker is not worker
-            or entry.phase is not Phase.SENT
+            or entry.phase not in (Phase.SENT, Phase.RUNNING)
+            or entry.chunked
             or entry.header is None
         ):
             return

@@ -6,6 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import msgspec
+
 from fusiond.config import ACTOR_KINDS, BUILT_IN_PROVIDERS, DEFAULT_TOML, Config, check, load, shown, to_toml
 from tests.config.files import EXAMPLE, loaded
 
@@ -21,8 +23,10 @@ def test_every_key_that_init_offers_is_right_and_has_its_default(tmp_path: Path)
     config = loaded(tmp_path, uncommented)
     defaults = load(tmp_path / "none", {})
     assert config.model == "openai/gpt-4o-mini"
-    for field in ("log_level", "supervisor", "router", "sessions", "actors", "tools"):
+    for field in ("log_level", "supervisor", "router", "sessions", "actors"):
         assert getattr(config, field) == getattr(defaults, field)
+    assert list(config.tools.configured) == ["weather"]
+    assert msgspec.structs.replace(config.tools, configured={}) == defaults.tools
     assert {name: config.providers[name] for name in BUILT_IN_PROVIDERS} == BUILT_IN_PROVIDERS
 
 
@@ -30,8 +34,10 @@ def test_init_offers_every_key() -> None:
     offered = tomllib.loads(re.sub(r"^#(?=[a-z_\[])", "", DEFAULT_TOML, flags=re.MULTILINE))
     assert set(offered) == set(Config.__struct_fields__)
     assert set(offered["actors"]) == set(ACTOR_KINDS)
-    for section in ("supervisor", "router", "sessions", "tools"):
+    for section in ("supervisor", "router", "sessions"):
         assert set(offered[section]) == set(getattr(Config(), section).__struct_fields__)
+    own = set(Config().tools.__struct_fields__) - {"configured"}
+    assert set(offered["tools"]) == own | {"weather"}
 
 
 def test_what_show_writes_is_a_right_file_that_means_the_same(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -14,12 +15,14 @@ from fusionctl.paper import Whole
 from fusiond.errors import FusionError, ModelMissing, ProviderDown
 from fusiond.protocol.chat import ChatChunk
 
+ANSWER = SimpleNamespace(text="Paris", left_out=0)
+
 
 class Stream:
     def __init__(self, turn: str, error: FusionError | None) -> None:
         self.turn = turn or "0" * 32
         self.session = "s1"
-        self.answer = "Paris"
+        self.answer = ANSWER
         self._error = error
 
     async def __aiter__(self) -> AsyncIterator[ChatChunk]:
@@ -35,7 +38,7 @@ class Fusion:
         self._errors = list(errors)
         self.turns: list[str] = []
 
-    def stream(self, prompt: str, *, turn: str = "") -> Stream:
+    def stream(self, prompt: str, *, turn: str = "", on_note: object = None) -> Stream:
         self.turns.append(turn)
         return Stream(turn, self._errors.pop(0) if self._errors else None)
 
@@ -56,7 +59,7 @@ async def test_a_missing_model_is_fetched_and_the_same_turn_asked_again(
     fetched: list[str | None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     fusion = Fusion(ModelMissing("not here"))
-    assert await Question(cast(Client, fusion), Whole(), "home").ask("Capital?") == cast(object, "Paris")
+    assert await Question(cast(Client, fusion), Whole(), "home").ask("Capital?") == cast(object, ANSWER)
     assert fetched == ["home"]
     assert fusion.turns == ["", "0" * 32]
     assert capsys.readouterr().out == "Paris\n"

@@ -77,7 +77,7 @@ def test_nothing_changed_replaces_nothing(running: Tree) -> None:
         (f'{LAB}[sessions]\nstorage = "memory"\n', {"store"}),
         (f"{LAB}[router]\nqueue_size = 7\n", {"router"}),
         (LAB.replace(":9/", ":8/"), {"llm.0"}),
-        (LAB.replace("lab/echo", "lab/other"), {"llm.0", "batch"}),
+        (LAB.replace("lab/echo", "lab/other"), {"llm.0", "batch", "agent.0"}),
         (f"{LAB}[supervisor]\nrestart_intensity = 7\n", set()),
         (f"{LAB}[supervisor]\nheartbeat_timeout_ms = 3000\nshutdown_grace_s = 4\n", set()),
     ],
