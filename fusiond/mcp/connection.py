@@ -41,6 +41,7 @@ class Connection:
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.process: ServerProcess | None = None
+        self._status = ""
         self.over = False
         """Nothing that is said from now on reaches the server."""
         self.heard = 0
@@ -114,6 +115,9 @@ class Connection:
             raise FusionError(f"the MCP server ended: {ended.result()}")
         ended.cancel()
 
+    def _refused(self, status: str) -> None:
+        self._status = status
+
     def _end(self) -> None:
         self.over = True
 
@@ -127,7 +131,7 @@ class Connection:
     async def _transport(self) -> AsyncGenerator[Any, None]:
         """What the SDK's client takes as one."""
         if self._config.server.url:
-            yield _over_http(self._config)
+            yield _over_http(self._config, self._refused)
             return
         process = self.process = self._start()
         try:
@@ -179,23 +183,32 @@ class Connection:
         ended = self.process is not None and not self.process.pids
         if ended or "Connection closed" in str(error):
             return FusionError("the MCP server ended before it had answered", advice=self._advice())
-        return FusionError(
-            f"the MCP server cannot be reached: {without_secrets(error, self._config)}", advice=self._advice()
-        )
+        words = f"HTTP {self._status}" if self._status else without_secrets(error, self._config)
+        return FusionError(f"the MCP server cannot be reached: {words}", advice=self._advice())
 
     def _advice(self) -> str:
         return f"see fusionctl logs mcp.{self._config.name}"
 
 
 @asynccontextmanager
-async def _over_http(config: McpConfig) -> AsyncGenerator[TransportStreams, None]:
+async def _over_http(
+    config: McpConfig, on_refused: Callable[[str], None]
+) -> AsyncGenerator[TransportStreams, None]:
+    """`on_refused`: is told the status of an answer that is none; the SDK keeps it to itself."""
     import httpx2
     from mcp.client.streamable_http import streamable_http_client
 
     logging.getLogger("httpx2").setLevel("WARNING")  # it logs every address
+
+    async def look(response: httpx2.Response) -> None:
+        if response.status_code >= 400:
+            on_refused(f"{response.status_code} {response.reason_phrase}")
+
     limits = httpx2.Timeout(30, read=max(300, config.server.timeout_s))
     async with (
-        httpx2.AsyncClient(headers=config.server.headers, timeout=limits) as http,
+        httpx2.AsyncClient(
+            headers=config.server.headers, timeout=limits, event_hooks={"response": [look]}
+        ) as http,
         streamable_http_client(config.server.url, http_client=http) as streams,
     ):
         yield streams
