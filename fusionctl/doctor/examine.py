@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from fusionctl.doctor import daemon, database, limits, model, places, provider, settings, sockets
+from fusionctl.doctor import daemon, database, limits, model, places, provider, settings, sockets, tools
 from fusionctl.doctor.case import Case, take
 from fusionctl.doctor.finding import Finding
 from fusiond.errors import Denied, FusionError
@@ -21,6 +21,7 @@ CHECKS: Mapping[str, Check] = {
     "model": model.check,
     "provider": provider.check,
     "database": database.check,
+    "tools": tools.check,
     "limits": limits.check,
 }
 """Every check by the subject that its findings name."""

@@ -14,7 +14,7 @@ import msgspec
 
 from fusiond.actors.base import Actor, Call, Port
 from fusiond.config.naming import nearest
-from fusiond.errors import BadRequest, FusionError, NotFound
+from fusiond.errors import BadRequest, DeadlineExceeded, FusionError, NotFound
 from fusiond.protocol.tools import (
     MCP,
     CallTool,
@@ -27,6 +27,7 @@ from fusiond.protocol.tools import (
     ToolOutcome,
     server_of,
 )
+from fusiond.tools.builtin.shell import SHELL
 from fusiond.tools.pool import Pool
 from fusiond.tools.settings import ToolsConfig
 from fusiond.tools.wire import Known, Order
@@ -115,7 +116,8 @@ class Tools(Actor):
             shown = _decode_server(body)
         except FusionError as error:
             transport = self._config.servers[name]
-            return McpServerInfo(name=name, state=str(error), transport=transport, tools=[])
+            state = "not ready: see fusionctl health" if isinstance(error, DeadlineExceeded) else str(error)
+            return McpServerInfo(name=name, state=state, transport=transport, tools=[])
         return McpServerInfo(name=name, state=shown.state, transport=shown.transport, tools=shown.tools)
 
     async def _show(self, call: Call) -> bytes:
@@ -134,6 +136,8 @@ class Tools(Actor):
         known = await self._known(name)
         catalogue = await self._pool.catalogue()
         isolation = _APART if catalogue.isolated else _NOT_APART
+        if name == SHELL:
+            isolation += f"; {catalogue.shell}"
         return _encode(_detail(known.info, isolation, known.timeout_s or limits[0], *limits[1:]))
 
     async def _known(self, name: str) -> Known:

@@ -41,18 +41,19 @@ _FAILURES = 3  # in a row without a module to blame: it is of no use to try on
 class Catalogue(NamedTuple):
     """`infos`: to list. `tools`: to call, by name; where there are only problems with a name, one of them.
 
-    `isolated`: they are called in namespaces of their own.
+    `isolated`: they are called in namespaces of their own. `shell`: what isolates its commands besides.
     """
 
     infos: list[ToolInfo]
     tools: dict[str, Known]
     isolated: bool
+    shell: str
 
     @classmethod
-    def of(cls, found: list[Known], isolated: bool) -> Catalogue:
+    def of(cls, found: list[Known], loaded: Loaded) -> Catalogue:
         problems_first = sorted(found, key=lambda known: not known.info.problem)
         tools = {known.info.name: known for known in problems_first}
-        return cls([known.info for known in found], tools, isolated)
+        return cls([known.info for known in found], tools, loaded.isolated, loaded.shell)
 
 
 class Launcher:
@@ -254,7 +255,7 @@ class Launcher:
         assert self._limit is not None
         self._limit.cancel()
         self._ready = True
-        self._catalogue = Catalogue.of(self._found, loaded.isolated)
+        self._catalogue = Catalogue.of(self._found, loaded)
         if self._loaded is None:
             self._loaded = self._loop.create_future()
         if not self._loaded.done():

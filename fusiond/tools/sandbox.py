@@ -3,7 +3,7 @@
 | what there is | what a command can reach |
 |---|---|
 | bubblewrap | the workspace, a /tmp of its own, the system's programs read-only; no network, no other process |
-| Landlock | the workspace; the system's programs read-only; from ABI 4 on no TCP |
+| Landlock | the workspace; the system's programs read-only; from ABI 4 on no TCP; Unix sockets of the user's |
 | neither | whatever the daemon's user can reach; it still ends with all that it starts |
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import stat
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,7 +24,22 @@ from fusiond.config.schema import ToolsSettings
 
 Kind = Literal["bubblewrap", "landlock", "none"]
 
-_READ_ONLY = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt")
+_PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt")
+_OF_ETC = (  # what programs look up; not what services keep there, keys among it
+    *(
+        "alternatives",
+        "ld.so.cache",
+        "ld.so.conf",
+        "ld.so.conf.d",
+        "nsswitch.conf",
+        "passwd",
+        "group",
+        "hosts",
+    ),
+    *("localtime", "timezone", "locale.conf", "mime.types", "ssl/certs", "ssl/openssl.cnf", "pki/tls/certs"),
+    *("ca-certificates", "ca-certificates.conf", "terminfo", "fonts", "python3", "perl", "java-17-openjdk"),
+)
+_READ_ONLY = (*_PROGRAMS, *(f"/etc/{name}" for name in _OF_ETC))
 _TRIAL_S = 5.0
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_NO_NEW_PRIVS = 38
@@ -58,7 +74,7 @@ def describe(settings: ToolsSettings) -> str:
         net = " and no TCP" if landlock_abi() >= _NET_ABI else ""
         return (
             f"Landlock (ABI {landlock_abi()}): a command may write to the workspace only, and read the system's "
-            f"programs{net}"
+            f"programs{net}; it can speak to what listens on Unix sockets here"
         )
     return (
         "no isolation by the operating system beyond processes: neither bubblewrap nor Landlock works here; a "
@@ -173,6 +189,8 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
     with suppress(FileNotFoundError):
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
+            if not stat.S_ISDIR(os.fstat(fd).st_mode):
+                rights &= ~_READ_DIR
             rule = _Beneath(rights, fd)
             _call(
                 _ADD,

@@ -22,7 +22,7 @@ from typing import NoReturn
 
 import setproctitle
 
-from fusiond.tools import registry
+from fusiond.tools import registry, sandbox
 from fusiond.tools.keeper import keep
 from fusiond.tools.namespaces import die_with_parent, hide, separate
 from fusiond.tools.registry import Registry
@@ -56,7 +56,10 @@ class Template:
         loaded = registry.load(begin.config, skip=begin.skip, loading=lambda name: self._say(Loading(name)))
         for info in loaded.infos():
             self._say(Known(info, None if info.problem else loaded.get(info.name).metadata().timeout_s))
-        self._say(Loaded(_can_separate()))
+        import jsonschema  # noqa: F401 — a tenth of a second that no worker needs to take
+
+        shell = sandbox.describe(begin.config.settings)  # found out once, for all workers
+        self._say(Loaded(_can_separate(), shell))
         gc.collect()
         gc.freeze()
         while True:

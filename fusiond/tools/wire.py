@@ -54,9 +54,13 @@ class Known(msgspec.Struct, frozen=True, tag=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
-    """From the template: these were all tools. `isolated`: workers are to get namespaces of their own."""
+    """From the template: these were all tools. `isolated`: workers are to get namespaces of their own.
+
+    `shell`: what isolates the commands of the shell besides, in a sentence.
+    """
 
     isolated: bool
+    shell: str
 
 
 class Forked(msgspec.Struct, frozen=True, tag=True):

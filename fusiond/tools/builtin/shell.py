@@ -19,6 +19,9 @@ from fusiond.tools.api import Tool, ToolMetadata, ToolResult
 from fusiond.tools.commandline import refusal
 from fusiond.tools.schema import ToolParameter
 
+SHELL = "shell"
+"""Its name."""
+
 _CHUNK = 64 * 1024
 
 
@@ -35,7 +38,7 @@ class Shell(Tool):
         allow = self._settings.shell.allow
         only = f" Allowed are only commands that begin with: {', '.join(allow)}." if allow else ""
         return ToolMetadata(
-            name="shell",
+            name=SHELL,
             description=f"Runs a shell command in the workspace and gives its output.{only}",
             parameters=[
                 ToolParameter(name="command", schema={"type": "string"}, description="one line for sh"),
@@ -152,15 +155,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """Kills whatever is left of the command: its process, and what it started, which has become ours."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+    process.wait()  # before anybody else does: the status is for us
     for _ in range(20):
-        left = psutil.Process().children(recursive=True)
+        if not (left := psutil.Process().children(recursive=True)):
+            break
         for child in left:
             with suppress(psutil.Error):
                 child.kill()
         psutil.wait_procs(left, timeout=0.5)
-        if not psutil.Process().children(recursive=True):
-            break
-    process.wait()
     assert process.stdout is not None
     process.stdout.close()
 
