@@ -26,7 +26,7 @@ from fusionctl.approving import Approve
 from fusionctl.autostart import Notice
 from fusionctl.crew import Crew
 from fusionctl.link import DaemonGone, Link, off_loop
-from fusiond.errors import Interrupted, Unreachable
+from fusiond.errors import MAX_DEATHS, Crashed, Interrupted, PoisonRequest, Unreachable
 from fusiond.protocol import sessions as store
 from fusiond.protocol.chat import ChatRequest
 from fusiond.protocol.control import Event, Fault, Health, Kill, KillReport, ReloadReport, Restart, Stopping
@@ -176,20 +176,28 @@ class Client(Crew):
     async def follow(self, service: str, verb: str, body: bytes) -> AsyncGenerator[tuple[bytes, bool], None]:
         """A public verb that streams: each chunk, then the reply's body, marked as the last.
 
-        Asked again, and so perhaps told again, whenever the process that answers or the daemon dies.
+        Asked again, and so perhaps told again, whenever the process that answers or the daemon dies. Raises
+        PoisonRequest when that happens again and again and nothing new is told in between.
         """
+        furthest = deaths = 0
         while True:
+            told = 0
             link = await self._reach()
             stream = link.router.stream(service, verb, body)
             try:
                 async with aclosing(link.chunks(stream)) as chunks:
                     async for chunk in chunks:
+                        told += 1
                         yield chunk, False
                 yield await link.answer(stream.result()), True
                 return
             except DaemonGone:
                 continue
             except Interrupted as error:
+                deaths = deaths + isinstance(error, Crashed) if told <= furthest else 0
+                furthest = max(furthest, told)
+                if deaths == MAX_DEATHS:
+                    raise PoisonRequest(f"this request ended {deaths} processes of {service}") from error
                 await asyncio.sleep(error.retry_after or 0)
             finally:
                 stream.cancel()

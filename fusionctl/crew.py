@@ -130,8 +130,6 @@ class Crew:
     ) -> ToolOutcome:
         """Calls a tool once. `mcp:SERVER/TOOL` is a server's. `approve` as for `run`."""
         server = server_of(name)
-        if server is not None and server[0] not in await self._server_names():
-            raise self._no_server(server[0], await self._server_names())
         service = f"mcp.{server[0]}" if server else "tools"
         call = CallTool(
             name=server[1] if server else name, arguments=msgspec.json.encode(dict(arguments or {}))
@@ -148,7 +146,10 @@ class Crew:
         return outcome
 
     async def _call(self, service: str, call: CallTool) -> ToolOutcome:
-        body = await self.request(service, "call", _encode(call), repeatable=False)
+        try:
+            body = await self.request(service, "call", _encode(call), repeatable=False)
+        except NotFound as error:
+            raise await self._named(error, service) from None
         return msgspec.msgpack.decode(body, type=ToolOutcome)
 
     # --- MCP servers ----------------------------------------------------------------------------------------
@@ -174,19 +175,17 @@ class Crew:
         try:
             return await self._get(f"mcp.{server}", verb, body, reply)
         except NotFound as error:
-            if "no service" not in error.message:
-                raise
-            raise self._no_server(server, await self._server_names()) from None
+            raise await self._named(error, f"mcp.{server}") from None
 
-    async def _server_names(self) -> list[str]:
-        """Of those that are configured, whether they answer or not."""
-        health = await self.health()
-        return [actor.name.partition(".")[2] for actor in health.actors if actor.kind == "mcp"]
-
-    @staticmethod
-    def _no_server(name: str, known: list[str]) -> NotFound:
+    async def _named(self, error: NotFound, service: str) -> NotFound:
+        """The error; where it says that there is no such service, in the words of MCP servers."""
+        kind, _, name = service.partition(".")
+        if kind != "mcp" or "no service" not in error.message:
+            return error
         from difflib import get_close_matches
 
+        health = await self.health()
+        known = [actor.name.partition(".")[2] for actor in health.actors if actor.kind == "mcp"]
         near = get_close_matches(name, known, 1)
         advice = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
         return NotFound(f'there is no MCP server "{name}"', advice=advice)
