@@ -133,12 +133,14 @@ class Tree:
 
 
 @contextmanager
-def running(config: str, files: Mapping[str, str] | None = None) -> Iterator[Tree]:
+def running(
+    config: str, files: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[Tree]:
     """A daemon for many tests, with this configuration and these files beside it; nothing may be left of it."""
     folder = Path(tempfile.mkdtemp(prefix="fu"))
     home = folder / "a home"
     home.mkdir(mode=0o700)
-    tree = Tree(home)
+    tree = Tree(home, environment)
     try:
         tree.configure(config)
         for name, text in (files or {}).items():

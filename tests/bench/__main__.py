@@ -14,7 +14,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tests.bench import (
+    agents,
     batch,
+    calls,
     first_token,
     idle,
     machine,
@@ -38,6 +40,8 @@ _SCRIPTS = (
     "throughput",
     "batch",
     "streams",
+    "agents",
+    "calls",
     "startup",
     "idle",
 )
@@ -98,6 +102,8 @@ def _run(name: str, options: argparse.Namespace) -> Report:
         "throughput": lambda: throughput.run(_say, blocks=times or 8),
         "batch": lambda: batch.run(_say, rounds=times or 3),
         "streams": lambda: streams.run(_say, rounds=times or 3),
+        "agents": lambda: agents.run(_say, rounds=times or 5),
+        "calls": lambda: calls.run(_say, rounds=times or 1000),
         "startup": lambda: startup.run(_say, rounds=times or 40),
         "idle": lambda: idle.run(_say, window_s=options.window),
         "soak": lambda: soak.run(_say, requests=options.requests),
