@@ -37,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "config": "Show, check or begin the configuration.",
     "models": "List, fetch or add models.",
     "doctor": "Look for what is wrong, and say what to do.",
+    "service": "Install the daemon as a service of systemd.",
     "completion": "Print the completion script for a shell.",
 }
 """Every command with its line in `--help`; `fusionctl.commands.NAME` holds a click command called NAME."""

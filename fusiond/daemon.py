@@ -24,6 +24,7 @@ from fusiond.protocol.control import About, told
 from fusiond.runtime import child, leftovers, linux, lock, tree
 from fusiond.runtime.control import Control
 from fusiond.runtime.journal import Journal, stamp
+from fusiond.runtime.notify import Notifier
 from fusiond.runtime.supervisor import Supervisor
 from fusiond.supervision.spec import Limits
 from fusiond.transport.sockets import listen
@@ -103,6 +104,7 @@ async def _run(config: Config, paths: Paths, env: Mapping[str, str]) -> None:
     control_listener = listen(str(paths.supervisor_socket))
     journal = Journal(paths.events)
     started = configured = stamp()
+    notifier = Notifier(os.environ)
 
     def log_of(name: str) -> Path:
         return paths.logs / f"{name}.log"
@@ -134,10 +136,12 @@ async def _run(config: Config, paths: Paths, env: Mapping[str, str]) -> None:
         return replaced
 
     def on_hangup() -> None:
+        notifier.reloading()
         try:
             reload()
         except FusionError as error:
             log.error("the configuration is not taken: %s", error)
+        notifier.ready(supervisor.status())
 
     def about() -> About:
         return About(
@@ -164,12 +168,26 @@ async def _run(config: Config, paths: Paths, env: Mapping[str, str]) -> None:
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     journal.record("started", "supervisor", pid=os.getpid())
     supervisor.boot()
+    telling = asyncio.create_task(_tell(notifier, supervisor))
     log.info("fusiond %s, pid %d, on %s", config.model, os.getpid(), paths.run)
     await supervisor.finished.wait()
+    telling.cancel()
     journal.record("stopped", "supervisor", pid=os.getpid())
     control.close()
     _close(clients, actors)
     journal.close()
+
+
+async def _tell(notifier: Notifier, supervisor: Supervisor) -> None:
+    """Keeps the service manager informed, from the loop that supervises."""
+    notifier.watch()
+    await supervisor.settled()
+    notifier.ready(supervisor.status())
+    while not supervisor.stopping:
+        await supervisor.changed.wait()
+        if not supervisor.stopping:
+            notifier.status(supervisor.status())
+    notifier.stopping()
 
 
 def _close(*listeners: socket.socket) -> None:

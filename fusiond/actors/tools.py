@@ -27,13 +27,13 @@ from fusiond.protocol.tools import (
     ToolOutcome,
     server_of,
 )
-from fusiond.tools.builtin.shell import SHELL
 from fusiond.tools.pool import Pool
 from fusiond.tools.settings import ToolsConfig
 from fusiond.tools.wire import Known, Order
 
 Ask = TypeVar("Ask")
 
+_SHELL = "shell"  # the built-in tool that is isolated further
 _SERVER_S = 5.0  # seconds that an MCP server has to say what it offers
 _PARTING = 0.1  # seconds before a call's deadline in which its asker is still told what became of it
 _CHECK_S = 5.0  # seconds that looking at arguments may take
@@ -136,7 +136,7 @@ class Tools(Actor):
         known = await self._known(name)
         catalogue = await self._pool.catalogue()
         isolation = _APART if catalogue.isolated else _NOT_APART
-        if name == SHELL:
+        if name == _SHELL:
             isolation += f"; {catalogue.shell}"
         return _encode(_detail(known.info, isolation, known.timeout_s or limits[0], *limits[1:]))
 

@@ -370,6 +370,15 @@ class Supervisor:
             except TimeoutError:
                 return
 
+    @property
+    def stopping(self) -> bool:
+        return self.state.phase != "running"
+
+    def status(self) -> str:
+        """In one line, how the tree is: healthy, or who is not."""
+        bad = [f"{name} is in {child.state}" for name, child in self.state.children.items() if child.degraded]
+        return f"degraded: {', '.join(bad)}" if bad else "healthy"
+
     def shut_down(self) -> None:
         """Ends everything, gracefully; `finished` is set when nothing is left."""
         self.feed(events.Shutdown())

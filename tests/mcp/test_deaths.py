@@ -14,10 +14,8 @@ from tests.tree import Tree, eventually, running
 
 CONFIG = (
     NO_MODEL
-    + "[supervisor]\nstartup_timeout_s = 3\n"
     + scripted("a", timeout_s=1)
     + scripted("b")
-    + scripted("mute", "mute")
     + "[mcp.servers.none]\ncommand = 'no-such-program'\n"
 )
 
@@ -62,12 +60,13 @@ def test_a_server_that_is_killed_by_hand_is_replaced(tree: Tree, number: signal.
     assert eventually(lambda: is_ready(tree, "a") and works(tree, "a"))
 
 
-def test_a_server_that_never_answers_is_said_to_and_hurts_no_other(tree: Tree) -> None:
-    assert works(tree, "b")
-    eventually(lambda: "did not answer initialize" in str(tree.actor("mcp.mute")["last_exit"]))
-    servers = {server.name: server.state for server in asking(tree, lambda client: client.mcp_servers())}
-    assert servers["a"] == servers["b"] == "ready"
-    assert servers["mute"] != "ready"
+def test_a_server_that_never_answers_is_said_to_and_hurts_nobody() -> None:
+    with running(NO_MODEL + "[supervisor]\nstartup_timeout_s = 3\n" + scripted("mute", "mute")) as tree:
+        assert call(tree, "fusion", "time").ok
+        eventually(lambda: "did not answer initialize" in str(tree.actor("mcp.mute")["last_exit"]))
+        servers = {server.name: server.state for server in asking(tree, lambda client: client.mcp_servers())}
+        assert servers["fusion"] == "ready"
+        assert servers["mute"] != "ready"
 
 
 def test_a_program_that_does_not_exist_is_said_so(tree: Tree) -> None:

@@ -19,9 +19,6 @@ from fusiond.tools.api import Tool, ToolMetadata, ToolResult
 from fusiond.tools.commandline import refusal
 from fusiond.tools.schema import ToolParameter
 
-SHELL = "shell"
-"""Its name."""
-
 _CHUNK = 64 * 1024
 
 
@@ -38,7 +35,7 @@ class Shell(Tool):
         allow = self._settings.shell.allow
         only = f" Allowed are only commands that begin with: {', '.join(allow)}." if allow else ""
         return ToolMetadata(
-            name=SHELL,
+            name="shell",
             description=f"Runs a shell command in the workspace and gives its output.{only}",
             parameters=[
                 ToolParameter(name="command", schema={"type": "string"}, description="one line for sh"),
