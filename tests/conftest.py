@@ -41,3 +41,10 @@ def scripted_server() -> Iterator[str]:
         assert server.stdout is not None
         yield server.stdout.readline().strip()
         server.terminate()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of few tests that take long come first, so that no worker is left alone with one at the end."""
+    items.sort(
+        key=lambda item: item.path.parent != Path(__file__).parent and not item.path.match("*_invariants.py")
+    )

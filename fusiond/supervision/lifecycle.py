@@ -128,9 +128,9 @@ TABLE: Mapping[type[ev.ActorEvent] | type[ev.Tick], Mapping[State, Cell]] = {
         "stopped":  _do("ignore", "stopped"),
     },
     ev.StuckReported: {
-        "starting": _do("condemn_stuck", "draining"),
-        "ready":    _do("condemn_stuck", "draining"),
-        "standby":  _do("condemn_stuck", "draining"),
+        "starting": _do("condemn_stuck", "draining", "starting"),
+        "ready":    _do("condemn_stuck", "draining", "ready"),
+        "standby":  _do("condemn_stuck", "draining", "standby"),
         "draining": _do("condemn_stuck", "draining"),
         "backoff":  _do("ignore", "backoff"),
         "failed":   _do("ignore", "failed"),

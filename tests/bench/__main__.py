@@ -103,7 +103,7 @@ def _run(name: str, options: argparse.Namespace) -> Report:
         "batch": lambda: batch.run(_say, rounds=times or 3),
         "streams": lambda: streams.run(_say, rounds=times or 3),
         "agents": lambda: agents.run(_say, rounds=times or 5),
-        "calls": lambda: calls.run(_say, rounds=times or 1000),
+        "calls": lambda: calls.run(_say, blocks=times or 20),
         "startup": lambda: startup.run(_say, rounds=times or 40),
         "idle": lambda: idle.run(_say, window_s=options.window),
         "soak": lambda: soak.run(_say, requests=options.requests),

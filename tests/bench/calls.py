@@ -1,5 +1,5 @@
 """What a call costs through the tree: a tool through its worker against the function in place, a tool of an MCP server
-through its actor against the bare SDK client at a server of the same kind. They alternate, call by call.
+through its actor against the bare SDK client at a server of the same kind. They take turns, in blocks of calls.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.bench.report import Report, Row, p50, percentile
 from tests.bench.tree import REMOTE, Tree
 
 _TARGET_MS = 1.0
-_WARM_UP = 50
+_BLOCK = 50
 _SERVER = Path(__file__).parents[1] / "mcp" / "scripted_server.py"
 _MCP = f"""\
 [mcp.servers.scripted]
@@ -33,10 +33,10 @@ args = ["-S", '{_SERVER}']
 """
 
 
-def run(say: Callable[[str], None], *, rounds: int = 1000) -> Report:
-    """Each side `rounds` times, in turn."""
+def run(say: Callable[[str], None], *, blocks: int = 20) -> Report:
+    """`blocks` blocks of each side."""
     with tree(REMOTE + _MCP) as daemon:
-        sides = asyncio.run(_measure(say, daemon, rounds))
+        sides = asyncio.run(_measure(say, daemon, blocks))
     report = Report(
         "A call of a tool, in ms",
         "A program of ours asks through the router; the floors are the function itself and the bare SDK client.",
@@ -53,7 +53,7 @@ def run(say: Callable[[str], None], *, rounds: int = 1000) -> Report:
     return report
 
 
-async def _measure(say: Callable[[str], None], daemon: Tree, rounds: int) -> dict[str, list[float]]:
+async def _measure(say: Callable[[str], None], daemon: Tree, blocks: int) -> dict[str, list[float]]:
     from mcp import Client, StdioServerParameters
 
     requester = Requester(f"ipc://{daemon.paths.router_socket}")
@@ -86,11 +86,12 @@ async def _measure(say: Callable[[str], None], daemon: Tree, rounds: int) -> dic
             "through mcp.scripted": lambda: ask("mcp.scripted", "echo"),
         }
         took: dict[str, list[float]] = {name: [] for name in sides}
-        for number in range(_WARM_UP + rounds):
-            say(f"calls: round {number + 1} of {_WARM_UP + rounds}")
+        for number in range(1 + blocks):  # the first is for warming up
+            say(f"calls: block {number} of {blocks}")
             for name, do in sides.items():
-                began = time.perf_counter()
-                assert await do() == "7"
-                took[name].append((time.perf_counter() - began) * 1000)
+                for _ in range(_BLOCK):
+                    began = time.perf_counter()
+                    assert await do() == "7"
+                    took[name].append((time.perf_counter() - began) * 1000)
     await requester.close()
-    return {name: samples[_WARM_UP:] for name, samples in took.items()}
+    return {name: samples[_BLOCK:] for name, samples in took.items()}

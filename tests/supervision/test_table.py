@@ -131,6 +131,8 @@ def arranged(kind: type[ev.ActorEvent] | type[ev.Tick], state: State, target: Ta
         scene.later(100.0)
     elif kind is ev.Relieved:
         scene = with_standby(scene)
+    elif kind is ev.StuckReported and target == state:
+        changes = {"loading_at": scene.now}
     elif target == "gone" and state == "draining":
         scene.feed(ev.Reconfigured(()))
     elif kind in (ev.Exited, ev.SpawnFailed, ev.Promoted):
