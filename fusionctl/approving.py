@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import os
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -65,19 +67,29 @@ def refuse(ask: ApprovalAsk) -> Verdict:
 
 async def ask_person(ask: ApprovalAsk) -> Verdict:
     """Asks at the terminal; Ctrl-C goes on as such, the end of input means no person."""
-    from fusionctl.link import off_loop
-
     who = f"{ask.agent} wants to call" if ask.agent else "call"
     given = _visible(ask.input)
     sys.stderr.write(f"{who} {ask.tool} with {given}\n")
     while True:
         sys.stderr.write("allow? [o]nce, [a]lways, [n]o: ")
         sys.stderr.flush()
-        line = await off_loop(sys.stdin.readline)
+        line = await _line(sys.stdin.fileno())
         if not line:
             return refuse(ask)
         if (verdict := _WORDS.get(line.strip().lower())) is not None:
             return verdict
+
+
+async def _line(terminal: int) -> str:
+    """What is typed next, "" at the end of input. Waits in the loop: broken off, nobody goes on reading."""
+    loop = asyncio.get_running_loop()
+    typed = asyncio.Event()
+    loop.add_reader(terminal, typed.set)
+    try:
+        await typed.wait()
+    finally:
+        loop.remove_reader(terminal)
+    return os.read(terminal, 4096).decode("utf-8", "replace")  # a terminal gives a line at a time
 
 
 def person() -> Approve:

@@ -14,7 +14,10 @@ from fusiond.errors import Unreachable
 
 FAULTS = [signal.SIGKILL] * 4 + [signal.SIGTERM] * 2 + [signal.SIGSTOP]
 SUPERVISOR = 0.05
-"""How often it is the supervisor's turn."""
+"""How often it is the supervisor's turn, once it has lived for ..."""
+
+LIVES_S = 6.0
+"""... so long: killed each time it starts, nothing could ever be done."""
 
 
 async def harm(client: Client, chance: random.Random, going: Callable[[], bool]) -> int:
@@ -27,10 +30,10 @@ async def harm(client: Client, chance: random.Random, going: Callable[[], bool])
         except Unreachable:
             continue  # between two daemons: whoever asks next starts one
         pids = [actor.pid for actor in health.actors if actor.pid]
-        if chance.random() < SUPERVISOR:
+        if chance.random() < SUPERVISOR and health.supervisor.uptime_s > LIVES_S:
             pids = [health.supervisor.pid]
         if not pids:
-            continue  # it starts: killed each time it does, nothing could ever be done
+            continue  # it starts
         pid = chance.choice(pids)
         with suppress(ProcessLookupError):
             os.kill(pid, chance.choice(FAULTS))

@@ -61,9 +61,9 @@ def test_a_server_that_is_killed_by_hand_is_replaced(tree: Tree, number: signal.
 
 
 def test_a_server_that_never_answers_is_said_to_and_hurts_nobody() -> None:
-    with running(NO_MODEL + "[supervisor]\nstartup_timeout_s = 3\n" + scripted("mute", "mute")) as tree:
+    with running(NO_MODEL + "[supervisor]\nstartup_timeout_s = 8\n" + scripted("mute", "mute")) as tree:
         assert call(tree, "fusion", "time").ok
-        eventually(lambda: "did not answer initialize" in str(tree.actor("mcp.mute")["last_exit"]))
+        eventually(lambda: "did not answer initialize" in str(tree.actor("mcp.mute")["last_exit"]), within=30)
         servers = {server.name: server.state for server in asking(tree, lambda client: client.mcp_servers())}
         assert servers["fusion"] == "ready"
         assert servers["mute"] != "ready"

@@ -72,7 +72,7 @@ def test_the_template_is_killed_while_a_tool_works(tools: Tree) -> None:
     (template,) = titled(tools, "fusiond: tools.template")
 
     async def nap_through(box: Box) -> str:
-        napping = asyncio.create_task(box.call("nap", seconds=0.5))
+        napping = asyncio.create_task(box.call("nap", seconds=1.5))
         await asyncio.to_thread(eventually, lambda: titled(tools, "fusiond: tools.worker nap"))
         template.kill()
         return (await napping).text
