@@ -62,6 +62,7 @@ class Mcp(Actor):
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
         self._tools: dict[str, ToolInfo] | None = None
+        self._changes = 0
         self._checks: dict[str, Callable[[Any], str]] = {}
         self._listing = asyncio.Lock()
         self._calls = 0
@@ -113,11 +114,10 @@ class Mcp(Actor):
 
     async def _connect(self) -> None:
         await self._port.loading()
-        try:
-            from fusiond.mcp.connection import Connection
+        from fusiond.mcp.connection import Connection
 
-            connection = Connection(self._config, self._port.fail, self._forget)
-            self._connection = connection
+        connection = self._connection = Connection(self._config, self._port.fail, self._forget)
+        try:
             await connection.open()
         except BaseException:
             self._connection = None
@@ -127,9 +127,11 @@ class Mcp(Actor):
             self._port.loaded()
         self._heard_at = self._now()
         self._spawn(self._watch())
+        self._spawn(connection.listen())
         log.info("connected")
 
     def _forget(self) -> None:
+        self._changes += 1
         self._tools = None
         self._checks.clear()
 
@@ -173,11 +175,13 @@ class Mcp(Actor):
                 from fusiond.mcp.translate import tools
 
                 client = await self._client()
+                before = self._changes
                 pages: list[Any] = []
                 if client.server_capabilities.tools is not None:
                     pages = await self._pages(client.list_tools, lambda page: page.tools)
                 known = tools(self._config.name, pages, self._config.approval)
-                self._tools = known
+                if self._changes == before:  # else what was listed is old already
+                    self._tools = known
                 return known
             return self._tools
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _OWN = [sys.executable, "-P", "-m", "fusionctl.mcp_server"]
+_AGAIN = 1.0  # seconds after which a lost subscription is asked for again
 _SYSTEMD = ("RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CONFIGURATION_DIRECTORY", "CACHE_DIRECTORY")
 
 
@@ -86,6 +87,28 @@ class Connection:
         except Exception as error:
             return _is_an_answer(error)
         return True
+
+    async def listen(self) -> None:
+        """Hears of other tools from a server that must be asked to say so: from protocol 2026-07-28 on."""
+        from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
+        from mcp.shared.exceptions import MCPError
+
+        while not self.over:
+            try:
+                async with self.client.listen(tools_list_changed=True) as changes:
+                    self._on_changed()  # what was said before nobody has heard
+                    async for _ in changes:
+                        self.heard += 1
+                        self._on_changed()
+            except ListenNotSupportedError:
+                return
+            except MCPError as error:
+                log.info("the server does not say when its tools change: %s", error)
+                return
+            except (SubscriptionLost, TimeoutError):
+                await asyncio.sleep(_AGAIN)
+            else:
+                return
 
     # --- the task that lives in it -----------------------------------------------------------------------------------
 

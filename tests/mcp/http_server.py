@@ -34,6 +34,19 @@ async def slow(seconds: float, context: Context) -> str:
     return "at last"
 
 
+@server.tool()
+async def grow(context: Context) -> str:
+    """Adds a tool, and says so to whoever listens."""
+
+    def late() -> str:
+        """Came later."""
+        return "did late"
+
+    server.add_tool(late)
+    await context.notify_tools_changed()
+    return "grown"
+
+
 def main() -> None:
     port, secret = int(sys.argv[1]), sys.argv[2]
     app = server.streamable_http_app()

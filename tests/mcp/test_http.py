@@ -75,6 +75,16 @@ def test_progress_over_http_gives_a_call_its_time_anew(tree: Tree) -> None:
     assert call(tree, "far", "slow", seconds=3).text == "at last"
 
 
+def test_new_tools_are_heard_of_from_a_server_that_must_be_asked_to_say_so(tree: Tree) -> None:
+    assert asking(tree, lambda client: client.mcp_server("far")).protocol >= "2026"
+    assert "mcp:far/late" not in [info.name for info in asking(tree, lambda client: client.mcp_tools("far"))]
+    call(tree, "far", "grow")
+    eventually(
+        lambda: "mcp:far/late" in [info.name for info in asking(tree, lambda client: client.mcp_tools("far"))]
+    )
+    assert call(tree, "far", "late").text == "did late"
+
+
 def test_a_server_that_refuses_us_is_said_to(tree: Tree) -> None:
     eventually(lambda: tree.actor("mcp.shut")["last_exit"])
     assert "401" in str(tree.actor("mcp.shut")["last_exit"]["detail"])

@@ -273,15 +273,29 @@ def test_a_draining_actor_gets_nothing_new() -> None:
     assert (len(first.running), len(second.running)) == (0, 4)
 
 
-def test_a_draining_actor_hands_back_what_it_has_not_begun() -> None:
+@pytest.mark.parametrize("said", [False, True], ids=["not begun", "begun, and nothing was done"])
+def test_a_draining_actor_hands_back_what_it_has_not_done(said: bool) -> None:
     world = World(actors=2)
-    id = ask(world)
+    id = ask(world, repeatable=False)
     first = next(actor for actor in world.actors.values() if id in actor.running)
+    if said:
+        world.table.started(world.worker(first), id)
     del first.running[id]
     world.table.hand_back(world.worker(first), id)
     second = next(actor for actor in world.actors.values() if id in actor.running)
     assert second is not first
     world.reply(second, id)
+    assert codes(world, id) == ["ok"]
+
+
+def test_what_has_said_something_is_not_handed_back() -> None:
+    world = World(actors=2)
+    id = ask(world)
+    first = next(actor for actor in world.actors.values() if id in actor.running)
+    world.chunk(first, id)
+    world.table.hand_back(world.worker(first), id)
+    assert [id in actor.running for actor in world.actors.values()].count(True) == 1
+    world.reply(first, id)
     assert codes(world, id) == ["ok"]
 
 
