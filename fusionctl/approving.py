@@ -6,7 +6,9 @@ import asyncio
 import inspect
 import os
 import sys
+import termios
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from fusionctl.text import safe
 from fusiond.errors import Denied
@@ -69,7 +71,9 @@ async def ask_person(ask: ApprovalAsk) -> Verdict:
     """Asks at the terminal; Ctrl-C goes on as such, the end of input means no person."""
     who = f"{ask.agent} wants to call" if ask.agent else "call"
     given = _visible(ask.input)
-    sys.stderr.write(f"{who} {ask.tool} with {given}\n")
+    sys.stderr.write(f"{who} {_visible(ask.tool)} with {given}\n")
+    with suppress(termios.error):
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)  # what was typed before is no answer to this
     while True:
         sys.stderr.write("allow? [o]nce, [a]lways, [n]o: ")
         sys.stderr.flush()

@@ -50,7 +50,13 @@ async def health() -> dict[str, Any]:
     return {
         "status": found.status,
         "actors": [
-            {"name": one.name, "state": one.state, "pid": one.pid, "restarts": one.restarts}
+            {
+                "name": one.name,
+                "state": one.state,
+                "pid": one.pid,
+                "restarts": one.restarts,
+                "memory_mb": round((one.rss_bytes or 0) / 1e6),
+            }
             for one in found.actors
         ],
     }

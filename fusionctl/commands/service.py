@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -59,13 +58,14 @@ def uninstall(_invocation: Invocation, user: bool, dry_run: bool) -> None:
         click.echo("\n".join(f"would remove: {path}" for path in present) or "nothing is installed")
         return
     _permit(user)
-    manager = _manager(user)
-    with suppress(FusionError):  # a system that is not running systemd has nothing to stop
+    manager, booted = _manager(user), Path("/run/systemd/system").exists()
+    if booted:
         _do([*manager, "disable", "--now", "fusiond"])
     for path in present:
         path.unlink()
         click.echo(f"removed: {path}")
-    _do([*manager, "daemon-reload"])
+    if booted:
+        _do([*manager, "daemon-reload"])
 
 
 def _plan(user: bool, program: str) -> tuple[list[tuple[Path, str]], list[list[str]]]:
@@ -104,7 +104,9 @@ def _program(user: bool) -> str:
 
 def _permit(user: bool) -> None:
     if not user and os.geteuid() != 0:
-        raise Denied("only root may install a service of the system's", advice="use sudo, or --user")
+        raise Denied(
+            "the system's service is for root to install and to remove", advice="use sudo, or --user"
+        )
 
 
 def _write(path: Path, text: str) -> None:

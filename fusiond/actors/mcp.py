@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -252,10 +253,13 @@ class Mcp(Actor):
         known = await self._known()
         if (info := known.get(name)) is None:
             raise self._nothing("tool", name, list(known))
-        if (check := self._checks.get(name)) is None:
+        check = self._checks.get(name)
+        if check is None or self._tools is not known:
             from fusiond.tools.validation import checker
 
-            check = self._checks[name] = checker(info.parameters)
+            check = checker(info.parameters)
+            if self._tools is known:  # else it is of a list that is old already
+                self._checks[name] = check
         wrong, arguments = _arguments(info, check, ask)
         if wrong is not None:
             return _encode(wrong)
@@ -310,13 +314,14 @@ class Mcp(Actor):
         """
         client = await self._client()
         seconds = self._config.server.timeout_s
+        until = math.inf
         if call.remaining is not None:
-            seconds = min(seconds, max(0.0, call.remaining - _PARTING))
-        loop = asyncio.get_running_loop()
+            until = self._now() + max(0.0, call.remaining - _PARTING)
+            seconds = min(seconds, until - self._now())
         self._calls += 1
         try:
             async with asyncio.timeout(seconds) as limit:
-                result = await ask(client, lambda: limit.reschedule(loop.time() + seconds))
+                result = await ask(client, lambda: limit.reschedule(min(self._now() + seconds, until)))
         except TimeoutError:
             self._spawn(self._probe())
             return ToolOutcome(

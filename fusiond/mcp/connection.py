@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _OWN = [sys.executable, "-P", "-m", "fusionctl.mcp_server"]
+_PARTING = 4.0  # seconds to close a connection; a server's process has less
 _AGAIN = 1.0  # seconds after which a lost subscription is asked for again
+_SELDOM = 30.0  # and more and more seldom
 _SYSTEMD = ("RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CONFIGURATION_DIRECTORY", "CACHE_DIRECTORY")
 
 
@@ -70,7 +72,10 @@ class Connection:
             self._closing.set()
         else:
             self._task.cancel()
-        await asyncio.wait({self._task})
+        await asyncio.wait({self._task}, timeout=_PARTING)
+        if not self._task.done():  # a server over HTTP that hangs is asked to forget our session, for minutes
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=1.0)
 
     async def is_alive(self, patience: float) -> bool:
         """Whether the server answers at all."""
@@ -92,7 +97,9 @@ class Connection:
         """Hears of other tools from a server that must be asked to say so: from protocol 2026-07-28 on."""
         from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
         from mcp.shared.exceptions import MCPError
+        from mcp_types import INVALID_PARAMS, METHOD_NOT_FOUND
 
+        pause = _AGAIN
         while not self.over:
             try:
                 async with self.client.listen(tools_list_changed=True) as changes:
@@ -103,12 +110,16 @@ class Connection:
             except ListenNotSupportedError:
                 return
             except MCPError as error:
-                log.info("the server does not say when its tools change: %s", error)
-                return
+                if error.code in (METHOD_NOT_FOUND, INVALID_PARAMS):
+                    log.info("the server does not say when its tools change: %s", error)
+                    return
             except (SubscriptionLost, TimeoutError):
-                await asyncio.sleep(_AGAIN)
-            else:
-                return
+                pass
+            else:  # closed in good order
+                if not changes.honored.tools_list_changed:
+                    return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _SELDOM)
 
     # --- the task that lives in it -----------------------------------------------------------------------------------
 

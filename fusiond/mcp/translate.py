@@ -43,8 +43,8 @@ def tools(
     for tool in listed:
         name = tool.name
         problem = ""
-        if not name or len(name) > _LONGEST_NAME or _CONTROLS.search(name):
-            name = _CONTROLS.sub("?", name)[:_LONGEST_NAME] or "?"
+        if not name or len(name) > _LONGEST_NAME or not name.isprintable():
+            name = "".join(c if c.isprintable() else "?" for c in name)[:_LONGEST_NAME] or "?"
             problem = "the server has given it a name that cannot be used"
         elif name in found:
             continue

@@ -49,7 +49,7 @@ def test_only_root_installs_for_the_system(monkeypatch: pytest.MonkeyPatch) -> N
     from fusiond.errors import Denied
 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(Denied, match="only root"):
+    with pytest.raises(Denied, match="for root to install"):
         service._permit(user=False)
 
 

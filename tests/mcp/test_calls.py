@@ -45,6 +45,7 @@ def test_what_a_server_says_of_itself_moves_no_cursor(tree: Tree) -> None:
     infos = {info.name: info for info in asking(tree, lambda client: client.mcp_tools("well"))}
     assert infos["mcp:well/escape"].description == "[2Jcleared ]0;titleand turned"
     assert "cannot be used" in infos["mcp:well/?[31mred"].problem
+    assert "cannot be used" in infos["mcp:well/ls with {}?allow? yes"].problem
 
 
 def test_resources_and_prompts_are_shown_and_read(tree: Tree) -> None:

@@ -43,6 +43,8 @@ class Handler(BaseHTTPRequestHandler):
             case "/never":
                 time.sleep(3)
                 self.close_connection = True
+            case "/odd":
+                self._say(200, b"gr\xc3\xbcn", kind="text/html; charset=utf8mb4")
             case "/missing":
                 self._say(404, b"not here")
             case "/drip":
@@ -136,6 +138,10 @@ def test_what_is_no_text_is_named_only(base: str) -> None:
     assert "(3 bytes that are no text)" in ask(OPEN, url=f"{base}/binary").text
 
 
+def test_a_charset_that_does_not_exist_is_taken_for_utf_8(base: str) -> None:
+    assert ask(OPEN, url=f"{base}/odd").text.endswith("grün")
+
+
 @pytest.mark.parametrize("path", ["/never", "/drip"])
 def test_a_server_that_takes_too_long_is_given_up(base: str, path: str) -> None:
     began = time.monotonic()
@@ -174,6 +180,10 @@ def test_a_port_where_nobody_listens_is_said_so() -> None:
         ("::ffff:10.0.0.1", False),
         ("64:ff9b::a00:1", False),
         ("2002:7f00:1::", False),
+        ("fec0::1", False),
+        ("192.0.0.8", False),
+        ("192.88.99.1", False),
+        ("64:ff9b:1::808:808", False),
     ],
 )
 def test_which_addresses_are_public(address: str, public: bool) -> None:

@@ -71,6 +71,14 @@ def test_nothing_that_a_command_started_is_left(tmp_path: Path, settings: ToolsS
     assert not [one for one in psutil.process_iter(["cmdline"]) if mark in (one.info["cmdline"] or [])]
 
 
+def test_a_leftover_that_goes_on_printing_does_not_hold_up_the_end(
+    tmp_path: Path, settings: ToolsSettings
+) -> None:
+    outcome = run(tmp_path, settings, "yes & true", timeout_s=3)
+    assert outcome.ok
+    assert "not done" not in outcome.text
+
+
 def test_of_much_output_the_middle_is_left_out(tmp_path: Path, settings: ToolsSettings) -> None:
     outcome = run(tmp_path, settings, "echo begin; yes | head -c 5000000; echo end")
     assert outcome.text.startswith("begin\ny\n")

@@ -18,7 +18,8 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _REDIRECTS = 5
 _TEXT = ("text/", "json", "xml", "javascript", "x-www-form-urlencoded", "yaml", "csv")
 _SECRET = {"authorization", "cookie", "proxy-authorization"}
-_TUNNELS = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
+_TUNNEL = ipaddress.ip_network("64:ff9b::/96")
+_SPECIAL = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "192.0.0.0/24", "192.88.99.0/24")))
 
 
 class Refused(ValueError):
@@ -156,7 +157,10 @@ class HttpRequest(Tool):
             if name in response.headers
         ]
         if not kind or any(word in kind for word in _TEXT):
-            text = data.decode(response.charset_encoding or "utf-8", "replace")
+            try:
+                text = data.decode(response.charset_encoding or "utf-8", "replace")
+            except (LookupError, UnicodeError):  # a charset that does not exist
+                text = data.decode("utf-8", "replace")
         else:
             text = f"({len(data):,} bytes that are no text)"
         if not whole:
@@ -172,6 +176,10 @@ def is_public(address: str) -> bool:
         for inside in (ip.ipv4_mapped, ip.sixtofour, ip.teredo[1] if ip.teredo else None):
             if inside is not None:
                 return is_public(str(inside))
-        if any(ip in tunnel for tunnel in _TUNNELS):
+        if ip in _TUNNEL:
             return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+        if ip.is_site_local:
+            return False
+    if any(ip in net for net in _SPECIAL if net.version == ip.version):
+        return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved

@@ -114,11 +114,11 @@ class _Output:
             poll.register(end, select.POLLIN)
             while (left := until - time.monotonic()) > 0:
                 ready = [fd for fd, _ in poll.poll(left * 1000)]
-                if reader in ready and not self._take(reader):
-                    poll.unregister(reader)  # it closed its output and goes on
-                elif end in ready and reader not in ready:
+                if end in ready:
                     self._drain(reader)
                     return True
+                if reader in ready and not self._take(reader):
+                    poll.unregister(reader)  # it closed its output and goes on
             return False
         finally:
             os.close(end)
