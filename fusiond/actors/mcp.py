@@ -46,6 +46,7 @@ _PARTING = 0.1  # seconds before a call's deadline in which its asker is still t
 _LIST_S = 20.0  # seconds that a server has to say what it offers
 _QUIET = 10.0  # seconds without a word from a server after which it is asked whether it lives
 _PATIENCE = 10.0  # seconds that it has to say so
+_KNOWING = 0.05  # seconds
 _PAGES = 1000  # of a list; one that goes on is taken for endless
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -109,7 +110,7 @@ class Mcp(Actor):
         if process is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(process.ended(), 1.0)
-                await asyncio.sleep(0)  # whoever knows more has failed us by now
+                await asyncio.sleep(_KNOWING)  # whoever knows how has failed us by then
         self._port.fail(FusionError("the connection to the MCP server ended"))
         raise NotBegun
 

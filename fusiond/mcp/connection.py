@@ -32,7 +32,7 @@ _SYSTEMD = ("RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CONFIGURATION_DIRECTORY", "
 
 
 class Connection:
-    """`on_lost`: is told once why an open connection has ended by itself. `on_changed`: its tools may be others now."""
+    """`on_lost`: is told why an open connection has ended by itself. `on_changed`: its tools may be others now."""
 
     def __init__(
         self, config: McpConfig, on_lost: Callable[[FusionError], None], on_changed: Callable[[], None]
@@ -146,7 +146,9 @@ class Connection:
         await asyncio.wait({closing, ended}, return_when=asyncio.FIRST_COMPLETED)
         closing.cancel()
         if ended.done() and not self._closing.is_set():
-            raise FusionError(f"the MCP server ended: {ended.result()}")
+            error = FusionError(f"the MCP server ended: {ended.result()}")
+            self._on_lost(error)  # at once: letting go of the connection takes its time
+            raise error
         ended.cancel()
 
     def _refused(self, status: str) -> None:
