@@ -23,6 +23,7 @@ from fusiond.protocol.tools import (
     ToolInfo,
     ToolName,
     ToolOutcome,
+    approval_key,
     server_of,
 )
 
@@ -136,8 +137,9 @@ class Crew:
         )
         outcome = await self._call(service, call)
         if outcome.kind == "approval":
-            key = f"tools.approval.{name}" if name.isidentifier() else f'tools.approval."{name}"'
-            ask = ApprovalAsk(run="", call=name, agent="", tool=name, input=call.arguments.decode(), key=key)
+            ask = ApprovalAsk(
+                run="", call=name, agent="", tool=name, input=call.arguments.decode(), key=approval_key(name)
+            )
             approvals = Approvals(approve)
             await approvals.ask(ask)
             if approvals.given[name] == "no":

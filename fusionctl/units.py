@@ -9,24 +9,10 @@ from typing import NamedTuple
 
 ACCOUNT = "fusion"
 
-_SYSTEM = """\
-# The system's service. Written by `fusionctl service install`; what you change belongs into a drop-in:
-#   systemctl edit fusiond
-[Unit]
-Description=Fusion, a supervised runtime for LLM work
-Wants=network-online.target
-After=network-online.target
-# it is started again for ever: its own policy backs off, and only a broken installation ends it at once
-StartLimitIntervalSec=0
-
-[Service]
+_LIFE = """\
 Type=notify
 ExecStart={fusiond}
 ExecReload=/bin/kill -HUP $MAINPID
-User=fusion
-Group=fusion
-UMask=0007
-
 Restart=always
 RestartSec=100ms
 # petted from the loop that supervises
@@ -38,8 +24,25 @@ TimeoutStopSec=30s
 OOMPolicy=continue
 # the supervisor drains its children itself; whatever is left afterwards is killed
 KillMode=mixed
+LimitCORE=0"""
 
-# /run/fusion: sockets, for the group fusion. /var/lib/fusion: conversations, jobs, the tools' workspace.
+_SYSTEM = """\
+# The system's service. Written by `fusionctl service install`; what you change belongs into a drop-in:
+#   systemctl edit fusiond
+[Unit]
+Description=Fusion, a supervised runtime for LLM work
+Wants=network-online.target
+After=network-online.target
+# it is started again for ever: its own policy backs off, and only a broken installation ends it at once
+StartLimitIntervalSec=0
+
+[Service]
+{life}
+User=fusion
+Group=fusion
+UMask=0007
+
+# /run/fusion: sockets. /var/lib/fusion: conversations, jobs, the tools' workspace.
 RuntimeDirectory=fusion
 RuntimeDirectoryMode=0750
 StateDirectory=fusion
@@ -53,7 +56,6 @@ Environment=HOME=/var/lib/fusion
 #   LoadCredential=OPENAI_API_KEY:/etc/fusion/keys/openai
 
 LimitNOFILE=65536
-LimitCORE=0
 
 NoNewPrivileges=yes
 CapabilityBoundingSet=
@@ -100,25 +102,14 @@ Description=Fusion, a supervised runtime for LLM work
 StartLimitIntervalSec=0
 
 [Service]
-Type=notify
-ExecStart={fusiond}
-ExecReload=/bin/kill -HUP $MAINPID
-Restart=always
-RestartSec=100ms
-WatchdogSec=10s
-WatchdogSignal=SIGKILL
-TimeoutStartSec=120s
-TimeoutStopSec=30s
-OOMPolicy=continue
-KillMode=mixed
-LimitCORE=0
+{life}
 
 [Install]
 WantedBy=default.target
 """
 
 _SYSUSERS = """\
-# The account of the service; members of its group may use the daemon.
+# The account of the service.
 u fusion - "Fusion" /var/lib/fusion
 """
 
@@ -141,13 +132,17 @@ def system(fusiond: str, prefix: str = "/etc") -> list[File]:
     return [  # the folders' names are systemd's
         File(f"{prefix}/sysusers.d/fusion.conf", _SYSUSERS),
         File(f"{prefix}/tmpfiles.d/fusion.conf", _TMPFILES),  # noqa: S108
-        File(f"{prefix}/systemd/system/fusiond.service", _SYSTEM.format(fusiond=_quoted(fusiond))),
+        File(f"{prefix}/systemd/system/fusiond.service", _SYSTEM.format(life=_life(fusiond))),
     ]
 
 
 def user(fusiond: str) -> list[File]:
     """Of a user's own service."""
-    return [File(".config/systemd/user/fusiond.service", _USER.format(fusiond=_quoted(fusiond)))]
+    return [File(".config/systemd/user/fusiond.service", _USER.format(life=_life(fusiond)))]
+
+
+def _life(fusiond: str) -> str:
+    return _LIFE.format(fusiond=_quoted(fusiond))
 
 
 def _quoted(path: str) -> str:

@@ -180,6 +180,8 @@ async def _run(config: Config, paths: Paths, env: Mapping[str, str]) -> None:
 
 async def _tell(notifier: Notifier, supervisor: Supervisor) -> None:
     """Keeps the service manager informed, from the loop that supervises."""
+    if not notifier.heard:
+        return
     notifier.watch()
     await supervisor.settled()
     notifier.ready(supervisor.status())

@@ -92,7 +92,7 @@ def tools(invocation: Invocation, server: str, as_json: bool) -> None:
         output.put(render_crew.tools(found, output.painter()))
 
 
-@mcp.command(epilog="""Example: fusionctl mcp call fusion time '{"timezone": "Europe/Paris"}'""")
+@mcp.command(epilog="""Example: fusionctl mcp call fusion time '{"zone": "Europe/Paris"}'""")
 @click.argument("server")
 @click.argument("tool")
 @click.argument("arguments", metavar="JSON", default="{}")

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import TypeVar
 
 import msgspec
 
-from fusiond.actors.base import Actor, Call, Port
+from fusiond.actors.base import Actor, Call, Port, decoded
 from fusiond.actors.crew import Crew
 from fusiond.actors.run import Circumstances
 from fusiond.actors.running import Runs, checked
@@ -134,14 +134,14 @@ class Agent(Actor):
         return _encode(self._crew.infos())
 
     def _show(self, call: Call) -> bytes:
-        return _encode(self._crew.detail(_decoded(_decode_name, call).name))
+        return _encode(self._crew.detail(decoded(_decode_name, call).name))
 
     async def _run(self, call: Call) -> bytes:
         def watch(event: RunEvent) -> None:
             call.emit(_encode(event))
 
         around = Circumstances(uid=call.uid, watch=watch)
-        return _encode(await self._runs.run(checked(_decoded(_decode_run, call)), around))
+        return _encode(await self._runs.run(checked(decoded(_decode_run, call)), around))
 
     async def _chat(self, call: Call) -> bytes:
         request = _checked(call)
@@ -305,13 +305,6 @@ def create(config: bytes) -> Agent:
     return Agent(_decode_config(config))
 
 
-def _decoded(decode: Callable[[bytes], T], call: Call) -> T:
-    try:
-        return decode(call.body)
-    except msgspec.DecodeError as error:
-        raise BadRequest(f"{call.verb} does not understand its request: {error}") from error
-
-
 def _note(event: RunEvent) -> str:
     """A line on what happens in a run; "" for what is not worth one."""
     if event.step is None:
@@ -324,7 +317,7 @@ def _note(event: RunEvent) -> str:
 
 def _checked(call: Call) -> ChatRequest:
     """The request in `call`; raises for one that no model need be asked about."""
-    request = _decoded(_decode_request, call)
+    request = decoded(_decode_request, call)
     if not request.prompt.strip():
         raise UsageError("the message is empty", advice="say something")
     if len(request.turn) > _LONGEST_NAME:

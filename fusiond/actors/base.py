@@ -7,9 +7,13 @@ The host (`fusiond.actors.host`) connects it, beats for it, feeds it calls and s
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from fusiond.errors import FusionError
+import msgspec
+
+from fusiond.errors import BadRequest, FusionError
+
+Ask = TypeVar("Ask")
 
 Handler = Callable[["Call"], "bytes | Awaitable[bytes]"]
 """Answers one call. A plain function answers at once, in the loop; a coroutine function runs beside others.
@@ -99,3 +103,11 @@ class Actor:
 
     async def teardown(self) -> None:
         """Lets go of what `setup` took. Called on a graceful end only."""
+
+
+def decoded(decode: Callable[[bytes], Ask], call: Call) -> Ask:
+    """The body of a call. Raises BadRequest for one that is nothing of the kind."""
+    try:
+        return decode(call.body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # the latter for text that is no UTF-8
+        raise BadRequest(f"{call.verb} does not understand its request: {error}") from error

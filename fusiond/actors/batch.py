@@ -9,10 +9,10 @@ import math
 
 import msgspec
 
-from fusiond.actors.base import Actor, Call, Port
+from fusiond.actors.base import Actor, Call, Port, decoded
 from fusiond.actors.batch_job import Runner, progress_of
 from fusiond.batches.pace import Pace
-from fusiond.errors import BadRequest, FusionError, Interrupted, UsageError
+from fusiond.errors import FusionError, Interrupted, UsageError
 from fusiond.protocol.batches import ENDED, BeginJob, Job, JobDetail, JobId, JobState, Move, Progress
 
 log = logging.getLogger(__name__)
@@ -88,10 +88,7 @@ class Batch(Actor):
 
     async def _begin(self, call: Call) -> bytes:
         """A job is what its items are and the model that is asked: the default one too, if none is named."""
-        try:
-            ask = _decode_begin(call.body)
-        except msgspec.DecodeError as error:
-            raise BadRequest(f"begin does not understand its request: {error}") from error
+        ask = decoded(_decode_begin, call)
         model = ask.settings.model or self._model
         ask = msgspec.structs.replace(
             ask,
@@ -157,10 +154,7 @@ class Batch(Actor):
 
     async def _find(self, call: Call) -> JobDetail:
         """The job that the call names, in the name of who calls."""
-        try:
-            ask = _decode_id(call.body)
-        except msgspec.DecodeError as error:
-            raise BadRequest(f"{call.verb} does not understand its request: {error}") from error
+        ask = decoded(_decode_id, call)
         uid = ask.uid if call.uid == -1 else call.uid
         ask = msgspec.structs.replace(ask, uid=uid)
         return _decode_detail(

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import msgspec
 
-from fusiond.actors.base import Actor, Call, NotBegun, Port
+from fusiond.actors.base import Actor, Call, NotBegun, Port, decoded
 from fusiond.config.naming import nearest
-from fusiond.errors import BadRequest, FusionError, NotFound
+from fusiond.errors import FusionError, NotFound
 from fusiond.mcp.settings import McpConfig
 from fusiond.protocol.tools import (
     MCP,
@@ -31,6 +31,7 @@ from fusiond.protocol.tools import (
     ToolInfo,
     ToolOutcome,
 )
+from fusiond.tools import approval
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -46,14 +47,14 @@ _PARTING = 0.1  # seconds before a call's deadline in which its asker is still t
 _LIST_S = 20.0  # seconds that a server has to say what it offers
 _QUIET = 10.0  # seconds without a word from a server after which it is asked whether it lives
 _PATIENCE = 10.0  # seconds that it has to say so
-_KNOWING = 0.05  # seconds
+_KNOWING = 0.05  # seconds between a server's end and our knowing how
 _PAGES = 1000  # of a list; one that goes on is taken for endless
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_config = msgspec.msgpack.Decoder(McpConfig).decode
-_decode_call = msgspec.msgpack.Decoder(CallTool)
-_decode_read = msgspec.msgpack.Decoder(ReadResource)
-_decode_prompt = msgspec.msgpack.Decoder(GetPrompt)
+_decode_call = msgspec.msgpack.Decoder(CallTool).decode
+_decode_read = msgspec.msgpack.Decoder(ReadResource).decode
+_decode_prompt = msgspec.msgpack.Decoder(GetPrompt).decode
 
 
 class Mcp(Actor):
@@ -181,6 +182,11 @@ class Mcp(Actor):
                 pages: list[Any] = []
                 if client.server_capabilities.tools is not None:
                     pages = await self._pages(client.list_tools, lambda page: page.tools)
+                if (
+                    self._config.own
+                ):  # a name that is not known is a typo; others may want what they do not list
+                    for tool in pages:
+                        tool.input_schema = {**tool.input_schema, "additionalProperties": False}
                 known = tools(self._config.name, pages, self._config.approval)
                 if self._changes == before:  # else what was listed is old already
                     self._tools = known
@@ -249,7 +255,7 @@ class Mcp(Actor):
     # --- asking it ---------------------------------------------------------------------------------------------------
 
     async def _call(self, call: Call) -> bytes:
-        ask = _decoded(_decode_call, call)
+        ask = decoded(_decode_call, call)
         name = ask.name.removeprefix(f"{MCP}{self._config.name}/")
         known = await self._known()
         if (info := known.get(name)) is None:
@@ -277,7 +283,7 @@ class Mcp(Actor):
         return _encode(msgspec.structs.replace(told, ms=(time.perf_counter() - started) * 1000))
 
     async def _read(self, call: Call) -> bytes:
-        uri = _decoded(_decode_read, call).uri
+        uri = decoded(_decode_read, call).uri
         from fusiond.mcp.translate import read
 
         return _encode(
@@ -290,7 +296,7 @@ class Mcp(Actor):
         )
 
     async def _prompt(self, call: Call) -> bytes:
-        ask = _decoded(_decode_prompt, call)
+        ask = decoded(_decode_prompt, call)
         from fusiond.mcp.translate import prompt
 
         return _encode(
@@ -383,32 +389,19 @@ def _reporter(call: Call, heard: Callable[[], None]) -> Any:
     return report
 
 
-def _decoded(decoder: msgspec.msgpack.Decoder[Ask], call: Call) -> Ask:
-    try:
-        return decoder.decode(call.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"{call.verb} does not understand its request: {error}") from error
-
-
 def _arguments(
     info: ToolInfo, check: Callable[[Any], str], ask: CallTool
 ) -> tuple[ToolOutcome | None, dict[str, Any]]:
     """What stands against the call before anything is done, and its arguments."""
-    key = f'tools.approval."{info.name}"'
-    if info.problem:
-        return ToolOutcome(kind="denied", text=f"{info.name} cannot be called: {info.problem}"), {}
-    if info.approval == "never":
-        return ToolOutcome(kind="denied", text=f'{info.name} may not be called: {key} is "never"'), {}
-    try:
-        arguments = msgspec.json.decode(ask.arguments or b"{}")
-    except (msgspec.DecodeError, RecursionError) as error:
-        return ToolOutcome(kind="invalid", text=f"the arguments are no JSON: {error}"), {}
-    if not isinstance(arguments, dict):
-        return ToolOutcome(kind="invalid", text="the arguments must be a JSON object: {…}"), {}
-    if wrong := check(arguments):
+    from fusiond.tools.validation import read_object
+
+    if refused := approval.denied(info):
+        return refused, {}
+    arguments, wrong = read_object(ask.arguments)
+    if wrong := wrong or check(arguments):
         return ToolOutcome(kind="invalid", text=wrong), {}
     if info.approval == "ask" and not ask.approved:
-        return ToolOutcome(kind="approval", text=f'a person must agree to this call: {key} is "ask"'), {}
+        return approval.asked(info), {}
     return None, arguments
 
 

@@ -27,7 +27,7 @@ from fusiond.protocol.agents import (
 from fusiond.protocol.approvals import ApprovalAsk
 from fusiond.protocol.chat import Message, Usage
 from fusiond.protocol.sessions import FinishTurn, TurnAnswer
-from fusiond.protocol.tools import ToolInfo, ToolOutcome
+from fusiond.protocol.tools import ToolInfo, ToolOutcome, approval_key
 
 if TYPE_CHECKING:
     from fusiond.actors.running import Runs
@@ -184,9 +184,7 @@ class Run:
             agent=self._agent.name,
             tool=step.tool,
             input=step.input,
-            key=f"tools.approval.{step.tool}"
-            if step.tool.isidentifier()
-            else f'tools.approval."{step.tool}"',
+            key=approval_key(step.tool),
         )
 
     async def _call_agent(self, step: Step) -> tuple[str, str]:

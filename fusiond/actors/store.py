@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fusiond.actors.base import Actor, Call, Handler, Port
-from fusiond.errors import BadRequest, StorageError
+from fusiond.actors.base import Actor, Call, Handler, Port, decoded
+from fusiond.errors import StorageError
 from fusiond.protocol.agents import BeginRun, EndRun, ListRuns, RunId, WriteStep
 from fusiond.protocol.batches import AddItems, BeginJob, JobId, ListJobs, Move, ReadResults, Step
 from fusiond.protocol.sessions import BeginTurn, FinishTurn, ListSessions, SearchSessions, SessionId
@@ -108,7 +108,7 @@ class Store(Actor):
         decoder = _DECODERS[kind]
 
         async def answer(call: Call) -> bytes:
-            ask = _scoped(_decoded(decoder, call), call)
+            ask = _scoped(decoded(decoder.decode, call), call)
             now = _now()
             if kind in (BeginJob, JobId):
                 self._discarded.set()
@@ -120,7 +120,7 @@ class Store(Actor):
         decoder = _DECODERS[SessionId]
 
         async def answer(call: Call) -> bytes:
-            ask = _scoped(_decoded(decoder, call), call)
+            ask = _scoped(decoded(decoder.decode, call), call)
             return await self._commits.write(lambda db: _encode(sessions.delete(db, ask)))
 
         return answer
@@ -129,13 +129,13 @@ class Store(Actor):
         decoder = _DECODERS[kind]
 
         def answer(call: Call) -> bytes:
-            ask = _scoped(_decoded(decoder, call), call)
+            ask = _scoped(decoded(decoder.decode, call), call)
             return _encode(self._database.read(lambda db: query(db, ask)))
 
         return answer
 
     async def _search(self, call: Call) -> bytes:
-        search = Search(_scoped(_decoded(self._decode_search, call), call))
+        search = Search(_scoped(decoded(self._decode_search.decode, call), call))
         more = True
         while more:
             more = self._database.read(search.page)
@@ -151,13 +151,6 @@ _decode_config = msgspec.msgpack.Decoder(
 def create(config: bytes) -> Store:
     """The store for a `StoreConfig`."""
     return Store(_decode_config(config))
-
-
-def _decoded(decoder: msgspec.msgpack.Decoder[Ask], call: Call) -> Ask:
-    try:
-        return decoder.decode(call.body)
-    except msgspec.DecodeError as error:
-        raise BadRequest(f"{call.verb} does not understand its request: {error}") from error
 
 
 def _scoped(ask: Ask, call: Call) -> Ask:

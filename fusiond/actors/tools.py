@@ -12,21 +12,21 @@ from typing import TypeVar
 
 import msgspec
 
-from fusiond.actors.base import Actor, Call, Port
+from fusiond.actors.base import Actor, Call, Port, decoded
 from fusiond.config.naming import nearest
-from fusiond.errors import BadRequest, DeadlineExceeded, FusionError, NotFound
+from fusiond.errors import DeadlineExceeded, FusionError, NotFound
 from fusiond.protocol.tools import (
     MCP,
     CallTool,
     McpServerDetail,
     McpServerInfo,
-    OutcomeKind,
     ToolDetail,
     ToolInfo,
     ToolName,
     ToolOutcome,
     server_of,
 )
+from fusiond.tools import approval
 from fusiond.tools.pool import Pool
 from fusiond.tools.settings import ToolsConfig
 from fusiond.tools.wire import Known, Order
@@ -46,8 +46,8 @@ _NOT_APART = (
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_config = msgspec.msgpack.Decoder(ToolsConfig).decode
-_decode_call = msgspec.msgpack.Decoder(CallTool)
-_decode_name = msgspec.msgpack.Decoder(ToolName)
+_decode_call = msgspec.msgpack.Decoder(CallTool).decode
+_decode_name = msgspec.msgpack.Decoder(ToolName).decode
 _decode_outcome = msgspec.msgpack.Decoder(ToolOutcome).decode
 _decode_tools = msgspec.msgpack.Decoder(list[ToolInfo]).decode
 _decode_server = msgspec.msgpack.Decoder(McpServerDetail).decode
@@ -121,7 +121,7 @@ class Tools(Actor):
         return McpServerInfo(name=name, state=shown.state, transport=shown.transport, tools=shown.tools)
 
     async def _show(self, call: Call) -> bytes:
-        name = _decoded(_decode_name, call).name
+        name = decoded(_decode_name, call).name
         settings = self._config.settings
         limits = settings.timeout_s, settings.memory_mb, settings.max_output_bytes
         if (at := self._server_of(name)) is not None:
@@ -156,21 +156,18 @@ class Tools(Actor):
     # --- doing it ----------------------------------------------------------------------------------------------------
 
     async def _call(self, call: Call) -> bytes:
-        ask = _decoded(_decode_call, call)
+        ask = decoded(_decode_call, call)
         if (at := self._server_of(ask.name)) is not None:
             return await self._forward(call, at[0])
         known = await self._known(ask.name)
         settings = self._config.settings
-        key = f"tools.approval.{ask.name}"
-        if known.info.problem:
-            return _outcome("denied", f"{ask.name} cannot be called: {known.info.problem}")
-        if known.info.approval == "never":
-            return _outcome("denied", f'{ask.name} may not be called: {key} is "never"')
+        if refused := approval.denied(known.info):
+            return _encode(refused)
         if known.info.approval == "ask" and not ask.approved:
             checked = await self._pool.call(Order(ask.name, ask.arguments, check=True), _CHECK_S)
             if not _decode_outcome(checked).ok:
                 return checked
-            return _outcome("approval", f'a person must agree to this call: {key} is "ask"')
+            return _encode(approval.asked(known.info))
         seconds = known.timeout_s or settings.timeout_s
         if call.remaining is not None:
             seconds = min(seconds, max(0.0, call.remaining - _PARTING))
@@ -188,17 +185,6 @@ class Tools(Actor):
 def create(config: bytes) -> Actor:
     """The actor for a `ToolsConfig`."""
     return Tools(_decode_config(config))
-
-
-def _decoded(decoder: msgspec.msgpack.Decoder[Ask], call: Call) -> Ask:
-    try:
-        return decoder.decode(call.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"{call.verb} does not understand its request: {error}") from error
-
-
-def _outcome(kind: OutcomeKind, text: str) -> bytes:
-    return _encode(ToolOutcome(kind=kind, text=text))
 
 
 def _of(server: str, info: ToolInfo) -> ToolInfo:

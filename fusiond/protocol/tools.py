@@ -33,6 +33,11 @@ was done. `denied`: it may never be called. `timeout`, `crashed`: its worker was
 MCP = "mcp:"
 
 
+def approval_key(name: str) -> str:
+    """Where `config.toml` says whether a tool may be called without asking."""
+    return f"tools.approval.{name}" if name.isidentifier() else f'tools.approval."{name}"'
+
+
 class ToolInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A tool in a list.
 

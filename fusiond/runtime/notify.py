@@ -33,6 +33,11 @@ class Notifier:
             with suppress(OSError):
                 self._socket.connect(f"\0{address[1:]}" if address.startswith("@") else address)
 
+    @property
+    def heard(self) -> bool:
+        """Whether somebody listens."""
+        return self._socket is not None
+
     def watch(self) -> None:
         """Pets the watchdog from the running loop from now on, as often as it wants."""
         if self._socket is not None and self._every:

@@ -11,6 +11,7 @@ import msgspec
 
 from fusiond.protocol.tools import Content, ToolOutcome
 from fusiond.tools.api import Tool, ToolResult
+from fusiond.tools.validation import read_object
 
 _OURS = str(Path(__file__).parents[1])
 
@@ -43,12 +44,9 @@ def call(tool: Tool, arguments: bytes) -> ToolOutcome:
 
 
 def _read(tool: Tool, arguments: bytes) -> tuple[dict[str, Any], ToolOutcome | None]:
-    try:
-        given = msgspec.json.decode(arguments or b"{}")
-    except (msgspec.DecodeError, RecursionError) as error:
-        return {}, ToolOutcome(kind="invalid", text=f"the arguments are no JSON: {error}")
-    if not isinstance(given, dict):
-        return {}, ToolOutcome(kind="invalid", text="the arguments must be a JSON object: {…}")
+    given, wrong = read_object(arguments)
+    if wrong:
+        return {}, ToolOutcome(kind="invalid", text=wrong)
     try:
         tool.validate(given)
     except Exception as error:

@@ -7,8 +7,21 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 _MOST = 5
 _SHOWN = 60  # characters of a value
+
+
+def read_object(text: bytes) -> tuple[dict[str, Any], str]:
+    """Arguments as they come from a model: a JSON object, and what is wrong if it is none."""
+    try:
+        given = msgspec.json.decode(text or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return {}, f"the arguments are no JSON: {error}"
+    if not isinstance(given, dict):
+        return {}, "the arguments must be a JSON object: {…}"
+    return given, ""
 
 
 def problems(schema: Mapping[str, Any], arguments: Any) -> str:

@@ -211,6 +211,8 @@ def test_our_own_server_tells_the_time_the_health_and_what_was_said(tree: Tree) 
     assert call(tree, "fusion", "time", zone="Asia/Tokyo").text.endswith("+09:00")
     wrong = call(tree, "fusion", "time", zone="Nowhere/At all")
     assert (wrong.kind, "no time zone 'Nowhere/At all'" in wrong.text) == ("error", True)
+    typo = call(tree, "fusion", "time", zne="Asia/Tokyo")
+    assert (typo.kind, "did you mean zone?" in typo.text) == ("invalid", True)
     health = json.loads(call(tree, "fusion", "health").text)
     assert "mcp.fusion" in [actor["name"] for actor in health["actors"]]
     assert json.loads(call(tree, "fusion", "search_sessions", words="anything").text) == {"result": []}
