@@ -25,8 +25,10 @@ from fusiond.runtime import child, leftovers, linux, lock, tree
 from fusiond.runtime.control import Control
 from fusiond.runtime.journal import Journal, stamp
 from fusiond.runtime.notify import Notifier
+from fusiond.runtime.processes import Process, fork_forkserver
 from fusiond.runtime.supervisor import Supervisor
 from fusiond.supervision.spec import Limits
+from fusiond.transport.loops import DirectLoop
 from fusiond.transport.sockets import listen
 
 log = logging.getLogger(__name__)
@@ -38,21 +40,24 @@ _SECRET = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
 def main(home: str | None) -> int:
     """Runs the daemon of `home` until it is told to end; returns its exit status."""
     env = dict(os.environ)
-    env |= _unsealed()
     paths = places.resolve(home, env)
+    child.title(f"supervisor {paths.home or ''}".rstrip())
+    # before there is any secret in our memory: it is the fork server's too
+    forkserver = None if _to_be_sealed(env) else fork_forkserver(_actors_endpoint(paths))
+    env |= _unsealed()
     config = configuration.load(paths.config_file, env)
     _seal(config, env)
     places.prepare(paths)
     held = lock.acquire(paths.lock)
     try:
         child.start_logging(config.log_level)
-        child.title(f"supervisor {paths.home or ''}".rstrip())
         if swept := leftovers.sweep(paths.run):
             log.warning("ended what an earlier daemon left behind: %s", ", ".join(map(str, swept)))
         linux.keep_secrets()
         linux.share_heap()
         linux.raise_open_files()
-        asyncio.run(_run(config, paths, env))
+        with asyncio.Runner(loop_factory=DirectLoop) as runner:
+            runner.run(_run(config, paths, env, forkserver))
     finally:
         for path in (paths.router_socket, paths.actors_socket, paths.supervisor_socket):
             with suppress(OSError):
@@ -80,6 +85,11 @@ def _seal(config: Config, env: Mapping[str, str]) -> None:
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], clean)  # noqa: S606 — ourselves
 
 
+def _to_be_sealed(env: Mapping[str, str]) -> bool:
+    """Whether `_seal` will start us again, as far as names tell."""
+    return _SECRETS_FD not in env and any(map(_SECRET.search, env))
+
+
 def _key_names(config: Config) -> set[str]:
     """The variables that may hold a key, those that the configuration sets aside included."""
     providers = (*BUILT_IN_PROVIDERS.values(), *config.providers.values())
@@ -97,7 +107,11 @@ def _unsealed() -> dict[str, str]:
     return found
 
 
-async def _run(config: Config, paths: Paths, env: Mapping[str, str]) -> None:
+def _actors_endpoint(paths: Paths) -> str:
+    return f"ipc://{paths.actors_socket}"
+
+
+async def _run(config: Config, paths: Paths, env: Mapping[str, str], forkserver: Process | None) -> None:
     loop = asyncio.get_running_loop()
     clients = listen(str(paths.router_socket))
     actors = listen(str(paths.actors_socket))
@@ -113,10 +127,11 @@ async def _run(config: Config, paths: Paths, env: Mapping[str, str]) -> None:
         tree.parts(config, paths, configuration.resolve_keys(config, env)),
         limits=_limits(config),
         listeners=(clients, actors),
-        actors_endpoint=f"ipc://{paths.actors_socket}",
+        actors_endpoint=_actors_endpoint(paths),
         journal=journal,
         log_of=log_of,
         log_level=config.log_level,
+        forkserver=forkserver,
     )
 
     def reload() -> list[str]:

@@ -4,8 +4,9 @@ It never creates a ZeroMQ context and never starts a thread, so that a fork of i
 the intermediate exits, and the blank, an orphan, becomes a child of the supervisor, which is a subreaper; so it
 outlives us. Its lifeline's other end goes to the supervisor, which from then on needs us no more for it.
 
-Started as `python -m fusiond.runtime.forkserver FD SUPERVISOR ENDPOINT INTERVAL_MS MODULE,MODULE…`; the modules are
-preloaded when there is nothing else to do.
+The first of a daemon is forked from the supervisor, whose memory it shares; every later one is started as
+`python -m fusiond.runtime.forkserver FD SUPERVISOR ENDPOINT`, with the code that is on disk by then. Its assignment
+says what to preload when there is nothing else to do.
 """
 
 from __future__ import annotations
@@ -22,14 +23,27 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
+import msgspec
+
 import fusiond.actors.agent
 import fusiond.actors.batch
 import fusiond.actors.host
 import fusiond.actors.life
 import fusiond.actors.router
 import fusiond.actors.store  # noqa: F401 — preloaded: what every tree runs
-from fusiond.actors.life import MAX_DATAGRAM, commit, next_beat
-from fusiond.protocol.lifeline import Beat, Blank, Commit, Drain, Fork, Ready, Warm, decode_to_process, encode
+from fusiond.actors.life import MAX_DATAGRAM, commit, next_beat, write_to
+from fusiond.protocol.lifeline import (
+    Assign,
+    Beat,
+    Blank,
+    Commit,
+    Drain,
+    Fork,
+    Ready,
+    Warm,
+    decode_to_process,
+    encode,
+)
 from fusiond.runtime import linux
 from fusiond.runtime.child import live, title
 
@@ -47,21 +61,21 @@ class _Pulse:
 class ForkServer:
     """Serves one supervisor until its lifeline ends."""
 
-    def __init__(
-        self, lifeline: socket.socket, supervisor: int, endpoint: str, interval_ms: int, preload: list[str]
-    ) -> None:
+    def __init__(self, lifeline: socket.socket, supervisor: int, endpoint: str) -> None:
         self._endpoint = endpoint
         self._lifeline = lifeline
         self._supervisor = supervisor
-        self._interval = interval_ms / 1000
-        self._preload = preload
+        self._interval = 0.0
+        self._preload: list[str] = []
         self._warmth = 0
         self._seq = 0
         self._forked = 0
         self._beat_at = 0.0
 
     def run(self) -> None:
-        """Beats, forks and preloads; returns when told to end."""
+        """Waits for its assignment, then beats, forks and preloads; returns when told to end."""
+        if not self._begin():
+            return
         gc.collect()
         gc.freeze()
         self._say(Ready())
@@ -76,6 +90,16 @@ class ForkServer:
                     return
             elif self._preload:
                 self._warm_up(self._preload.pop(0))
+
+    def _begin(self) -> bool:
+        word, fds, _, _ = socket.recv_fds(self._lifeline, MAX_DATAGRAM, 1)
+        assign = decode_to_process(word) if word else None
+        if not isinstance(assign, Assign):
+            return False
+        write_to(fds[0])
+        self._interval = assign.heartbeat_interval_ms / 1000
+        self._preload = msgspec.msgpack.decode(assign.config)["preload"]
+        return True
 
     def beat(self) -> None:
         """Beats if it is time to."""
@@ -143,8 +167,8 @@ class ForkServer:
             self._lifeline.send(encode(word), socket.MSG_DONTWAIT)
 
 
-def main() -> None:
-    fd, supervisor, endpoint, interval_ms, preload = sys.argv[1:6]
+def main(fd: str, supervisor: str, endpoint: str) -> None:
+    """Is the fork server. The arguments are those of the command line."""
     linux.die_with(int(supervisor))
     linux.keep_secrets()
     linux.share_heap()
@@ -153,10 +177,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_DFL)
     faulthandler.enable()
     faulthandler.register(linux.DUMP_SIGNAL, all_threads=True)
-    lifeline = socket.socket(fileno=int(fd))
-    modules = [name for name in preload.split(",") if name]
-    ForkServer(lifeline, int(supervisor), endpoint, int(interval_ms), modules).run()
+    ForkServer(socket.socket(fileno=int(fd)), int(supervisor), endpoint).run()
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:4])

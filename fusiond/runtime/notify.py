@@ -17,13 +17,20 @@ _WATCHDOG = "WATCHDOG_USEC"
 _WATCHDOG_PID = "WATCHDOG_PID"
 
 
+def forget(env: MutableMapping[str, str]) -> None:
+    """What is not the supervisor does not speak to the service manager."""
+    for name in (_ADDRESS, _WATCHDOG, _WATCHDOG_PID):
+        env.pop(name, None)
+
+
 class Notifier:
     """Says nothing where no service manager asked for it. What it finds in `env` it takes out: no child is to speak."""
 
     def __init__(self, env: MutableMapping[str, str]) -> None:
-        address = env.pop(_ADDRESS, "")
-        microseconds = env.pop(_WATCHDOG, "")
-        for_us = env.pop(_WATCHDOG_PID, str(os.getpid())) == str(os.getpid())
+        address = env.get(_ADDRESS, "")
+        microseconds = env.get(_WATCHDOG, "")
+        for_us = env.get(_WATCHDOG_PID, str(os.getpid())) == str(os.getpid())
+        forget(env)
         self._socket: socket.socket | None = None
         self._every = int(microseconds) / 2_000_000 if microseconds.isdigit() and for_us else 0.0
         self._status = ""

@@ -10,6 +10,7 @@ only it reaps them no pid is ever reused before it knows.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -20,6 +21,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from fusiond.actors.life import MAX_DATAGRAM
 from fusiond.protocol.lifeline import (
@@ -33,8 +36,9 @@ from fusiond.protocol.lifeline import (
     decode_to_supervisor,
     encode,
 )
-from fusiond.runtime import linux
+from fusiond.runtime import linux, notify
 from fusiond.runtime.journal import stamp
+from fusiond.transport.loops import DirectLoop
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,7 @@ _STOCK = 1  # blanks kept ready
 _DELIVERY = 0.15  # seconds a fork server has to deliver a blank before one is started by exec
 _BIRTH = 1.0  # seconds instead while it starts, or still imports what the actor needs: an exec takes as long
 _RESTOCK = 0.02  # seconds after a start before the stock is filled up again
+_SHORT = 4096  # bytes: the fork server has little to say
 _LAST_WORDS = 2000  # bytes at the end of a log that may tell why a process died
 
 
@@ -97,6 +102,51 @@ class Exit:
         self.status = status
 
 
+def fork_forkserver(endpoint: str) -> Process:
+    """The fork server of a supervisor that has neither threads nor a loop yet, and knows no secret: its memory serves
+    both, and Python need not be started once more."""
+
+    def begin(fd: int) -> None:
+        os.closerange(3, fd)  # the lock among them
+        os.closerange(fd + 1, 1 << 20)
+        notify.forget(os.environ)
+        from fusiond.runtime import forkserver
+
+        forkserver.main(str(fd), str(os.getppid()), endpoint)
+
+    gc.collect()
+    gc.freeze()
+    return _fork(begin, None)
+
+
+def _fork(begin: Callable[[int], None], log_path: Path | None) -> Process:
+    """A child in which `begin` is called with its end of the lifeline; it dies with us."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    log_fd = -1
+    if log_path is not None:
+        log_fd = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    us = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            linux.die_with(us)  # before an exec: stopped while it starts, it must not outlive us either
+            os.setsid()
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            if log_fd >= 0:
+                os.dup2(log_fd, 1)
+                os.dup2(log_fd, 2)
+            begin(theirs.fileno())
+            os._exit(0)
+        except BaseException:
+            log.exception("a child could not begin")
+        finally:
+            os._exit(127)
+    if log_fd >= 0:
+        os.close(log_fd)
+    theirs.close()
+    return Process(pid, ours)
+
+
 class Processes:
     """The children of this process. Make it inside the running loop, once."""
 
@@ -110,13 +160,17 @@ class Processes:
         on_failed: Callable[[str, int, str], None],
         log_of: Callable[[str], Path],
         endpoint: str,
+        forkserver: Process | None,
     ) -> None:
         self._endpoint = endpoint
+        self._firstborn = forkserver
         self._on_word, self._on_exit, self._on_stopped = on_word, on_exit, on_stopped
         self._on_assigned = on_assigned
         self._on_failed = on_failed
         self._log_of = log_of
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, DirectLoop)
+        self._loop = loop
         self._children: dict[int, Process] = {}
         self._blanks: list[Process] = []
         self._wanted: deque[tuple[Assign, list[int]]] = deque()
@@ -136,14 +190,19 @@ class Processes:
         """The pids of the spare children."""
         return [blank.pid for blank in self._blanks]
 
-    def start_forkserver(self, name: str, generation: int, interval_ms: int, preload: list[str]) -> Process:
-        """Starts a fork server by exec."""
-        args = [str(os.getpid()), self._endpoint, str(interval_ms), ",".join(preload)]
-        process = self._exec("fusiond.runtime.forkserver", args, self._log_of(name))
-        os.close(self._name(process, name, generation))
+    def start_forkserver(self, assign: Assign) -> Process:
+        """Starts a fork server by exec; the first one is there already."""
+        if self._firstborn is not None:
+            process, self._firstborn = self._adopt(self._firstborn), None
+        else:
+            args = [str(os.getpid()), self._endpoint]
+            process = self._exec("fusiond.runtime.forkserver", args, self._log_of(assign.name))
+        log_fd = self._name(process, assign.name, assign.generation)
+        process.say(assign, [log_fd])
+        os.close(log_fd)
         self._forkserver = process
         self._born = False
-        self._importing = preload
+        self._importing = msgspec.msgpack.decode(assign.config)["preload"]
         self._asked = 0
         self._warmth = 0
         self._want_blank()
@@ -228,34 +287,17 @@ class Processes:
             self._assign(blank, assign, fds)
 
     def _exec(self, module: str, args: list[str], log_path: Path | None) -> Process:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        theirs.set_inheritable(True)
-        command = [sys.executable, "-P", "-m", module, str(theirs.fileno()), *args]
-        log_fd = -1
-        if log_path is not None:
-            log_fd = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        us = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                linux.die_with(us)  # before the exec: stopped while it starts, it must not outlive us either
-                os.setsid()
-                signal.pthread_sigmask(signal.SIG_SETMASK, [])
-                if log_fd >= 0:
-                    os.dup2(log_fd, 1)
-                    os.dup2(log_fd, 2)
-                os.execv(sys.executable, command)  # noqa: S606 — ourselves
-            finally:
-                os._exit(127)
-        if log_fd >= 0:
-            os.close(log_fd)
-        theirs.close()
-        return self._adopt(Process(pid, ours))
+        def begin(fd: int) -> None:
+            os.set_inheritable(fd, True)
+            command = [sys.executable, "-P", "-m", module, str(fd), *args]
+            os.execv(sys.executable, command)  # noqa: S606 — ourselves
+
+        return self._adopt(_fork(begin, log_path))
 
     def _adopt(self, process: Process) -> Process:
         self._children[process.pid] = process
         process.lifeline.setblocking(False)
-        self._loop.add_reader(process.lifeline.fileno(), self._read, process)
+        self._loop.on_readable(process.lifeline.fileno(), lambda: self._heard(process))
         return process
 
     def _assign(self, process: Process, assign: Assign, fds: list[int]) -> None:
@@ -292,8 +334,15 @@ class Processes:
 
     # --- lifelines and exits -----------------------------------------------------------------------------------------
 
+    def _heard(self, process: Process) -> None:
+        """Takes one word; the loop calls again if there are more."""
+        try:
+            self._read(process)
+        except Exception:  # nothing that a child says may end the loop
+            log.exception("what %s said could not be read", process.name or "a blank")
+
     def _read(self, process: Process) -> bool:
-        """Takes one word; returns whether there was one. The loop calls again if there are more."""
+        """Takes one word; returns whether there was one."""
         try:
             word, fds = self._receive(process)
         except BlockingIOError:
@@ -301,7 +350,7 @@ class Processes:
         except OSError:
             word, fds = b"", []
         if not word:  # its end; SIGCHLD tells the rest
-            self._loop.remove_reader(process.lifeline.fileno())
+            self._loop.off_readable(process.lifeline.fileno())
             return False
         self._word(process, decode_to_supervisor(word), fds)
         return True
@@ -309,7 +358,7 @@ class Processes:
     def _receive(self, process: Process) -> tuple[bytes | memoryview, list[int]]:
         """One datagram and the descriptors that came with it; only the fork server sends any."""
         if process is self._forkserver:
-            word, fds, _, _ = socket.recv_fds(process.lifeline, MAX_DATAGRAM, 4)
+            word, fds, _, _ = socket.recv_fds(process.lifeline, _SHORT, 4)
             return word, fds
         return self._buffer[: process.lifeline.recv_into(self._buffer)], []
 
@@ -371,7 +420,7 @@ class Processes:
         while self._read(process):  # its last words
             pass
         del self._children[process.pid]
-        self._loop.remove_reader(process.lifeline.fileno())
+        self._loop.off_readable(process.lifeline.fileno())
         process.lifeline.close()
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # whatever it started and did not take along

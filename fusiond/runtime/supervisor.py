@@ -14,8 +14,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import msgspec
-
 from fusiond.protocol.lifeline import (
     Aftermath,
     Announce,
@@ -60,6 +58,7 @@ class Supervisor:
         journal: Journal,
         log_of: Callable[[str], Any],
         log_level: str,
+        forkserver: Process | None = None,
     ) -> None:
         self.parts = parts
         self.journal = journal
@@ -85,6 +84,7 @@ class Supervisor:
             on_failed=lambda name, generation, why: self.feed(events.SpawnFailed(name, generation, why)),
             log_of=log_of,
             endpoint=actors_endpoint,
+            forkserver=forkserver,
         )
 
     # --- the door ----------------------------------------------------------------------------------------------------
@@ -176,10 +176,6 @@ class Supervisor:
         part = self.parts[name]
         interval = int(part.spec.heartbeat_interval_s * 1000)
         try:
-            if part.spec.kind == "forkserver":
-                preload = msgspec.msgpack.decode(part.config)["preload"]
-                self._assigned(self.processes.start_forkserver(name, generation, interval, preload))
-                return
             assign = Assign(
                 name=name,
                 kind=part.spec.kind,
@@ -190,6 +186,9 @@ class Supervisor:
                 log_level=self._log_level,
                 standby=part.spec.standby_for is not None,
             )
+            if part.spec.kind == "forkserver":
+                self._assigned(self.processes.start_forkserver(assign))
+                return
             fds = [listener.fileno() for listener in self._listeners] if name == tree.ROUTER else []
             self.processes.forget(name)
             self.processes.start(assign, fds)
