@@ -28,6 +28,7 @@ from fusiond.runtime.notify import Notifier
 from fusiond.runtime.processes import Process, fork_forkserver
 from fusiond.runtime.supervisor import Supervisor
 from fusiond.supervision.spec import Limits
+from fusiond.transport.access import Access
 from fusiond.transport.loops import DirectLoop
 from fusiond.transport.sockets import listen
 
@@ -113,10 +114,11 @@ def _actors_endpoint(paths: Paths) -> str:
 
 async def _run(config: Config, paths: Paths, env: Mapping[str, str], forkserver: Process | None) -> None:
     loop = asyncio.get_running_loop()
-    clients = listen(str(paths.router_socket))
+    mode = 0o660 if paths.shared else 0o600
+    clients = listen(str(paths.router_socket), mode)
     actors = listen(str(paths.actors_socket))
-    control_listener = listen(str(paths.supervisor_socket))
-    journal = Journal(paths.events)
+    control_listener = listen(str(paths.supervisor_socket), mode)
+    journal = Journal(paths.events, 0o640 if paths.shared else 0o600)
     started = configured = stamp()
     notifier = Notifier(os.environ)
 
@@ -176,6 +178,7 @@ async def _run(config: Config, paths: Paths, env: Mapping[str, str], forkserver:
         reload,
         supervisor.shut_down,
         about,
+        Access(tree.access_rules(config, paths)),
     )
     control_listener.detach()
     loop.add_signal_handler(signal.SIGTERM, supervisor.shut_down)

@@ -37,6 +37,8 @@ class Paths:
     state: Path
     models: Path
     run: Path
+    shared: bool = False
+    """The system's service: members of its group are let in."""
 
     @property
     def router_socket(self) -> Path:
@@ -100,16 +102,17 @@ def service_paths() -> Paths:
         state=Path("/var/lib/fusion"),
         models=Path("/var/cache/fusion/models"),
         run=Path("/run/fusion"),
+        shared=True,
     )
 
 
 def prepare(paths: Paths) -> None:
     """Makes the folders for sockets, state and logs, 0700.
 
-    One that is there already must be ours and writable, and is closed to others; outside a home the group may
+    One that is there already must be ours and writable, and is closed to others; of a shared daemon the group may
     stay (systemd's 0750). Raises Denied if something is not permitted, ConfigError if it cannot be.
     """
-    allowed = 0o750 if paths.home is None else 0o700
+    allowed = 0o750 if paths.shared else 0o700
     if _is_private(paths):
         _make_private(paths)
     else:
@@ -132,7 +135,14 @@ def _of_system_or_user(env: Mapping[str, str]) -> Paths:
     state = _given(env, "STATE_DIRECTORY") or _of_user("state")
     cache = _given(env, "CACHE_DIRECTORY") or _of_user("cache")
     run = _given(env, "RUNTIME_DIRECTORY") or _runtime_of_user(env, state)
-    return Paths(home=None, config_file=config / "config.toml", state=state, models=cache / "models", run=run)
+    return Paths(
+        home=None,
+        config_file=config / "config.toml",
+        state=state,
+        models=cache / "models",
+        run=run,
+        shared=bool(_given(env, "RUNTIME_DIRECTORY")),
+    )
 
 
 def _given(env: Mapping[str, str], name: str) -> Path | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +25,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     with booted(tmp_path_factory.mktemp("systemd")) as box:
         box.ok("fusionctl service install")
         box.ok(f"printf '%s' '{CONFIG}' > /etc/fusion/config.toml && chgrp fusion /etc/fusion/config.toml")
+        box.ok("useradd -m -G fusion ann; useradd -m -G fusion,fusion-operators olga; useradd -m eve")
         box.ok("systemctl enable --now fusiond")
         yield box
 
@@ -52,6 +55,63 @@ def test_tools_and_mcp_servers_work_within_its_bounds(box: Box) -> None:
     shell = box.run('fusionctl tools call shell \'{"command": "id -un; touch /etc/x"}\' --yes')
     assert "fusion" in shell.stdout + shell.stderr
     assert box.run("test -e /etc/x").returncode == 1
+
+
+def as_user(box: Box, user: str, command: str) -> subprocess.CompletedProcess[str]:
+    return box.run(f"su {user} -s /bin/sh -c 'cd; PATH=/opt/fusion/bin:$PATH {command}'")
+
+
+def test_its_sockets_are_open_to_its_group_and_to_nobody_else(box: Box) -> None:
+    told = box.ok(
+        "stat -c '%a %U:%G %n' /run/fusion /run/fusion/*.sock /var/lib/fusion/fusion.db"
+    ).splitlines()
+    assert told == [
+        "750 fusion:fusion /run/fusion",
+        "600 fusion:fusion /run/fusion/actors.sock",
+        "660 fusion:fusion /run/fusion/router.sock",
+        "660 fusion:fusion /run/fusion/supervisor.sock",
+        "600 fusion:fusion /var/lib/fusion/fusion.db",
+    ]
+
+
+def test_a_member_of_its_group_uses_it_and_gives_no_orders(box: Box) -> None:
+    assert as_user(box, "ann", "fusionctl health").returncode == 0
+    assert as_user(box, "ann", "fusionctl sessions list").returncode == 0
+    assert as_user(box, "ann", "fusionctl events").returncode == 0
+    for order in ("kill router", "restart llm.0", "reload", "stop"):
+        refused = as_user(box, "ann", f"fusionctl {order}")
+        assert refused.returncode == 77, order
+        assert "ann may not" in refused.stderr
+    assert as_user(box, "ann", "fusionctl health").returncode == 0
+
+
+def test_an_outsider_is_refused(box: Box) -> None:
+    refused = as_user(box, "eve", "fusionctl --no-autostart sessions list")
+    assert refused.returncode == 77
+    assert "not open to you" in refused.stderr
+
+
+def test_an_operator_gives_orders_and_they_are_in_the_audit_log_like_the_refusals(box: Box) -> None:
+    assert as_user(box, "olga", "fusionctl kill llm.0").returncode == 0
+    assert as_user(box, "olga", "fusionctl restart agent.0").returncode == 0
+    told = box.ok("fusionctl events --audit")
+    assert "SIGKILL, by olga" in told
+    assert "restart agent.0, by olga" in told
+    assert "ann may not kill" in told
+
+
+def test_a_job_is_its_owners_and_the_operators(box: Box) -> None:
+    ann = as_user(box, "ann", "echo hello > jobs.txt; fusionctl batch jobs.txt --detach")
+    assert ann.returncode == 0, ann.stderr
+    box.ok("usermod -aG fusion eve")
+    (job,) = json.loads(as_user(box, "ann", "fusionctl batches list --json").stdout)
+    assert json.loads(as_user(box, "eve", "fusionctl batches list --json").stdout) == []
+    assert as_user(box, "eve", f"fusionctl batches cancel {job['id']}").returncode == 2
+    (seen,) = json.loads(as_user(box, "olga", "fusionctl batches list --json").stdout)
+    assert seen["id"] == job["id"]
+    assert as_user(box, "olga", f"fusionctl batches cancel {job['id']}").returncode == 0
+    assert "cancel, by olga" in box.ok("fusionctl events --audit")
+    box.ok("gpasswd -d eve fusion")
 
 
 def test_it_is_back_when_its_main_process_is_killed(box: Box) -> None:

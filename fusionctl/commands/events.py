@@ -39,7 +39,7 @@ def events(invocation: Invocation, follow: bool, audit: bool, as_json: bool) -> 
 
 def is_audit(happened: Event) -> bool:
     """Somebody ordered it, or something was refused: not what the tree did by itself."""
-    return "by uid" in happened.detail or happened.kind in ("refused", "reloaded", "approved", "denied")
+    return happened.uid is not None or happened.kind == "reloaded"
 
 
 def _lines(tail: Tail, follow: bool) -> Iterator[str]:

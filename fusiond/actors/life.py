@@ -61,9 +61,9 @@ class Life:
         with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             self._lifeline.send(encode(word))
 
-    def notice(self, kind: str, actor: str, detail: str = "") -> None:
-        """An event for the record."""
-        self.say(Notice(kind, actor, detail))
+    def notice(self, kind: str, actor: str, detail: str = "", uid: int | None = None) -> None:
+        """An event for the record. `uid`: whose doing it was."""
+        self.say(Notice(kind, actor, detail, uid))
 
     def _beat(self) -> None:
         now = self._loop.time()

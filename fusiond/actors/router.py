@@ -38,6 +38,7 @@ from fusiond.protocol.envelope import (
 from fusiond.protocol.lifeline import Aftermath, Announce, Assign, Drain, Failed, Gone, Ready, Stuck
 from fusiond.routing.records import Route, Worker, key_of
 from fusiond.routing.table import Table
+from fusiond.transport.access import GROUP_ADVICE, Access, AccessRules, Throttle, user_name
 from fusiond.transport.sockets import Listener, Peer
 
 log = logging.getLogger(__name__)
@@ -73,9 +74,19 @@ PUBLIC = {
     ("batch", "watch"),
 }
 """What clients may ask for; besides `ping`, of every service. "mcp" stands for each "mcp.SERVER"."""
+JOBS = {
+    ("store", "batches.list"),
+    ("store", "batches.results"),
+    ("store", "batches.delete"),
+    ("batch", "cancel"),
+    ("batch", "show"),
+    ("batch", "watch"),
+}
+"""What who operates a shared daemon may do with everybody's jobs."""
+_CHANGING = {("store", "batches.delete"), ("batch", "cancel")}
+_ANYBODY = -1
 _ENDS = (Reply, Failure)  # a tuple: `Reply | Failure` would be made anew for each message
 _MOST_IDENTITIES = 4096  # of one client process
-_REFUSALS_LOGGED = 5  # a peer that talks rubbish is logged this often, not a million times
 
 
 class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +96,7 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
     services: list[str]
     clients_path: str
     actors_path: str
+    access: AccessRules = AccessRules()
 
 
 class Router:
@@ -103,13 +115,14 @@ class Router:
         self._tick_at = 0.0
         self._watched: dict[int, tuple[int, set[bytes]]] = {}  # a client's pid → a pidfd, its connections
         self._registered: dict[bytes, Worker] = {}  # by the identity of its connection
-        self._refused = 0
+        self._access = Access(config.access)
+        self._throttle = Throttle()
         self._settled = asyncio.Event()
         self._drained = asyncio.Event()
         self._life = Life(lifeline, assign.heartbeat_interval_ms, self._word)
         self._life.in_flight = lambda: self._table.in_flight
-        self._actors = Listener(config.actors_path, fds[1], self._from_actor)
-        self._clients = Listener(config.clients_path, fds[0], self._from_client)
+        self._actors = Listener(config.actors_path, fds[1], self._from_actor, Access(AccessRules()))
+        self._clients = Listener(config.clients_path, fds[0], self._from_client, self._access)
 
     async def run(self) -> None:
         """Routes until drained."""
@@ -129,11 +142,11 @@ class Router:
         route = (False, peer.identity)
         now = self._loop.time()
         if isinstance(header, Request):
-            if header.verb != "ping" and (header.service.partition(".")[0], header.verb) not in PUBLIC:
-                denied = Denied(f"{header.service}/{header.verb} is not for clients")
+            if (denied := self._denied(peer, header)) is not None:
                 self._clients.send(peer.identity, encode(failure(header.id, denied)))
+                self._note_refusal(peer, denied)
                 return
-            self._table.request(route, header, body, now, peer.uid)
+            self._table.request(route, header, body, now, self._on_behalf(peer, header))
             self._watch(peer)  # after the request: somebody waits for that
             if header.acks:
                 self._table.ack(route, header.acks)
@@ -142,6 +155,22 @@ class Router:
         elif isinstance(header, Ack):
             self._table.ack(route, header.ids)
         self._schedule()
+
+    def _denied(self, peer: Peer, header: Request) -> Denied | None:
+        if peer.role is None:
+            return Denied(f"{user_name(peer.uid)} may not use this daemon", advice=GROUP_ADVICE)
+        if header.verb != "ping" and (header.service.partition(".")[0], header.verb) not in PUBLIC:
+            return Denied(f"{header.service}/{header.verb} is not for clients")
+        return None
+
+    def _on_behalf(self, peer: Peer, header: Request) -> int:
+        """In whose name it is asked: who operates a shared daemon is asking for everybody where it is about jobs."""
+        asked = (header.service, header.verb)
+        if peer.role != "operate" or not self._access.shared or asked not in JOBS:
+            return peer.uid
+        if asked in _CHANGING:
+            self._life.notice("ordered", header.service, f"{header.verb}, by {user_name(peer.uid)}", peer.uid)
+        return _ANYBODY
 
     def _from_actor(self, peer: Peer, message: bytes) -> None:
         decoded = self._decode(from_actor, self._actors, peer, message)
@@ -201,11 +230,13 @@ class Router:
             return None
 
     def _refuse(self, listener: Listener, peer: Peer, error: Denied | ProtocolMismatch) -> None:
-        self._refused += 1
-        if self._refused <= _REFUSALS_LOGGED:
-            log.warning("refused a message of %r: %s", peer, error.message)
-            self._life.notice("refused", "router", f"pid {peer.pid}: {error.message}")
+        self._note_refusal(peer, error)
         listener.send(peer.identity, encode(Refusal(error.code, error.message)), b"")
+
+    def _note_refusal(self, peer: Peer, error: Denied | ProtocolMismatch) -> None:
+        if self._throttle.admits(peer.uid):
+            log.warning("refused a message of %r: %s", peer, error.message)
+            self._life.notice("refused", "router", f"pid {peer.pid}: {error.message}", peer.uid)
 
     # --- clients that go away ----------------------------------------------------------------------------------------
 

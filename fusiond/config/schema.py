@@ -81,6 +81,15 @@ class StoreSettings(Section, frozen=True, kw_only=True):
     ] = "normal"
 
 
+class AccessSettings(Section, frozen=True, kw_only=True):
+    """The system's service: who may do what. Members of its own group use it."""
+
+    operators: Annotated[
+        str,
+        Meta(description="the group whose members also give orders: kill, restart, reload, stop; any job"),
+    ] = "fusion-operators"
+
+
 class ActorSettings(Section, frozen=True, kw_only=True):
     """One kind of actor."""
 
@@ -248,6 +257,7 @@ class Config(Section, frozen=True, kw_only=True):
     router: RouterSettings = RouterSettings()
     sessions: SessionSettings = SessionSettings()
     store: StoreSettings = StoreSettings()
+    access: AccessSettings = AccessSettings()
     actors: dict[str, ActorSettings] = msgspec.field(default_factory=_every_actor)
     providers: dict[str, ProviderSettings] = msgspec.field(default_factory=_built_in_providers)
     mcp: McpSettings = McpSettings()

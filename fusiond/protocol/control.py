@@ -164,7 +164,10 @@ class Stopping(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Something that happened. `time`: ISO 8601 in UTC. `ms`: how long it took, where that means something."""
+    """Something that happened. `time`: ISO 8601 in UTC. `ms`: how long it took, where that means something.
+
+    `uid`: the user who ordered it, or who was refused.
+    """
 
     time: str
     kind: str
@@ -173,3 +176,4 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     generation: int | None = None
     detail: str = ""
     ms: float | None = None
+    uid: int | None = None

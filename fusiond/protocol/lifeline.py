@@ -151,11 +151,12 @@ class Stuck(msgspec.Struct, frozen=True, tag=True):
 
 
 class Notice(msgspec.Struct, frozen=True, tag=True):
-    """From any process: an event for the record."""
+    """From any process: an event for the record. `uid`: whose doing it was."""
 
     kind: str
     actor: str
     detail: str = ""
+    uid: int | None = None
 
 
 ToSupervisor = Blank | Warm | Ready | Loading | StartFailed | Beat | Aftermath | Stuck | Notice

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from fusiond.errors import BadRequest, FusionError, NotFound, NotRunning, ProtocolMismatch, UsageError
+from fusiond.errors import BadRequest, Denied, FusionError, NotFound, NotRunning, ProtocolMismatch, UsageError
 from fusiond.protocol.control import (
     About,
     Event,
@@ -40,11 +40,13 @@ from fusiond.runtime.recovery import Recovery
 from fusiond.runtime.supervisor import Supervisor
 from fusiond.supervision import events
 from fusiond.supervision.state import Child
+from fusiond.transport.access import GROUP_ADVICE, Access, Throttle, user_name
 from fusiond.transport.sockets import Listener, Peer
 
 log = logging.getLogger(__name__)
 
 _json = msgspec.json.Encoder()
+_ORDERS = ("kill", "restart", "reload", "stop")
 _BROKEN = ("backoff", "failed", "stopped")
 _NOTICE = 1.0  # seconds beyond the heartbeat timeout in which a signal shows whether it ended anything
 _RECOVERY_LIMIT = 60.0  # seconds `kill` waits for the replacement
@@ -70,14 +72,15 @@ class Control:
         reload: Callable[[], list[str]],
         stop: Callable[[], None],
         about: Callable[[], About],
+        access: Access,
     ) -> None:
         self._supervisor = supervisor
+        self._throttle = Throttle()
         self._about = about
         self._reload = reload
         self._stop = stop
         self._look = Look(supervisor)
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
-        self._refused = 0
         self._verbs: dict[str, Callable[[Ask], Awaitable[Any]]] = {
             "health": self._health,
             "about": self._tell,
@@ -89,7 +92,7 @@ class Control:
             "events": self._events,
             "ping": self._ping,
         }
-        self._listener = Listener(path, fd, self._message)
+        self._listener = Listener(path, fd, self._message, access)
 
     def close(self) -> None:
         """Ends what is being served."""
@@ -102,10 +105,7 @@ class Control:
             frame, body = unpack(message)
             header = from_client.decode(frame)
         except msgspec.DecodeError as error:
-            self._refused += 1
-            if self._refused <= 5:
-                log.warning("refused a message of %r: %s", peer, error)
-                self._supervisor.journal.record("refused", "supervisor", pid=peer.pid, detail=str(error))
+            self._note_refusal(peer, str(error))
             self._listener.send(peer.identity, encode(Refusal(ProtocolMismatch.code, str(error))))
             return
         if isinstance(header, Request) and header.id not in self._tasks:
@@ -120,6 +120,7 @@ class Control:
             verb = self._verbs.get(header.verb)
             if verb is None or header.service != "supervisor":
                 raise BadRequest(f"the supervisor has no verb {header.service}/{header.verb}")
+            self._permit(peer, header.verb)
             answer = await verb(Ask(peer, header.id, body))
             self._listener.send(
                 peer.identity,
@@ -135,6 +136,29 @@ class Control:
             log.exception("%s failed", header.verb)
             internal = FusionError(f"internal error: {type(error).__name__}: {error}")
             self._listener.send(peer.identity, encode(failure(header.id, internal)))
+
+    def _permit(self, peer: Peer, verb: str) -> None:
+        """Raises Denied, and notes it, where this user may not do this."""
+        if peer.role == "operate" or (peer.role == "use" and verb not in _ORDERS):
+            return
+        name = user_name(peer.uid)
+        if peer.role is None:
+            denied = Denied(f"{name} may not use this daemon", advice=GROUP_ADVICE)
+        else:
+            denied = Denied(
+                f"{name} may not {verb}", advice="that is for operators: see [access] in its config.toml"
+            )
+        self._note_refusal(peer, denied.message)
+        raise denied
+
+    def _note_refusal(self, peer: Peer, why: str) -> None:
+        if self._throttle.admits(peer.uid):
+            log.warning("refused a message of %r: %s", peer, why)
+            self._supervisor.journal.record("refused", "supervisor", pid=peer.pid, detail=why, uid=peer.uid)
+
+    def _note_order(self, what: str, peer: Peer) -> None:
+        detail = f"{what}, by {user_name(peer.uid)}"
+        self._supervisor.journal.record("ordered", "supervisor", pid=peer.pid, detail=detail, uid=peer.uid)
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
@@ -181,7 +205,11 @@ class Control:
         number = _signal_number(order.signal)
         label = order.fault or signal.Signals(number).name
         self._supervisor.journal.record(
-            "killed", order.actor, pid=process.pid, detail=f"{label}, by uid {ask.peer.uid}"
+            "killed",
+            order.actor,
+            pid=process.pid,
+            detail=f"{label}, by {user_name(ask.peer.uid)}",
+            uid=ask.peer.uid,
         )
         recovery = Recovery(order.actor, label, process.pid)
         self._supervisor.recoveries.append(recovery)
@@ -201,6 +229,7 @@ class Control:
 
     async def _restart(self, ask: Ask) -> Health:
         order = msgspec.msgpack.decode(ask.body, type=Restart)
+        self._note_order(f"restart {order.actor or 'of everything'}", ask.peer)
         names = [order.actor] if order.actor else list(self._supervisor.state.children)
         for name in names:
             before = self._named(name).generation
@@ -211,12 +240,14 @@ class Control:
                 await self._supervisor.changed.wait()
         return self._look.health()
 
-    async def _do_reload(self, _ask: Ask) -> ReloadReport:
+    async def _do_reload(self, ask: Ask) -> ReloadReport:
+        self._note_order("reload", ask.peer)
         replaced = self._reload()
         await self._supervisor.settled()
         return ReloadReport(replaced)
 
-    async def _do_stop(self, _ask: Ask) -> Stopping:
+    async def _do_stop(self, ask: Ask) -> Stopping:
+        self._note_order("stop", ask.peer)
         asyncio.get_running_loop().call_soon(self._stop)
         return Stopping(os.getpid())
 

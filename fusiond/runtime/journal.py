@@ -27,8 +27,9 @@ def stamp(seconds: float | None = None) -> str:
 class Journal:
     """Appends events to `path`; a disk that does not take them never stops the supervisor."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: int = 0o600) -> None:
         self._path = path
+        self._mode = mode
         self._encode = msgspec.json.Encoder().encode
         self._sinks: list[Callable[[Event], None]] = []
         self._fd: int | None = None
@@ -48,11 +49,19 @@ class Journal:
         generation: int | None = None,
         detail: str = "",
         ms: float | None = None,
+        uid: int | None = None,
     ) -> None:
-        """Notes one event."""
+        """Notes one event. `uid`: who ordered it, or was refused."""
         rounded = None if ms is None else round(ms, 1)
         event = Event(
-            time=stamp(), kind=kind, actor=actor, pid=pid, generation=generation, detail=detail, ms=rounded
+            time=stamp(),
+            kind=kind,
+            actor=actor,
+            pid=pid,
+            generation=generation,
+            detail=detail,
+            ms=rounded,
+            uid=uid,
         )
         try:
             self._append(self._encode(event) + b"\n")
@@ -64,7 +73,7 @@ class Journal:
     def _append(self, line: bytes) -> None:
         if self._fd is None:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            self._fd = os.open(self._path, flags, 0o600)
+            self._fd = os.open(self._path, flags, self._mode)
             self._size = os.fstat(self._fd).st_size
         os.write(self._fd, line)
         self._size += len(line)

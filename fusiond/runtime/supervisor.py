@@ -296,7 +296,7 @@ class Supervisor:
                         kind, word.name, generation=word.generation, detail=f"{count} requests"
                     )
         elif isinstance(word, Notice):
-            self.journal.record(word.kind, word.actor, pid=process.pid, detail=word.detail)
+            self.journal.record(word.kind, word.actor, pid=process.pid, detail=word.detail, uid=word.uid)
 
     def _exit(self, exit: Exit) -> None:
         process = exit.process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from fusiond.config import FUSION_SERVER, LOCAL, Config, McpServer
 from fusiond.paths import Paths
 from fusiond.protocol.control import Kind
 from fusiond.supervision.spec import ActorSpec
+from fusiond.transport.access import AccessRules
 
 FORKSERVER = "forkserver"
 ROUTER = "router"
@@ -81,6 +83,7 @@ def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Pa
             "services": [*handed, *(f"mcp.{name}" for name in servers)],
             "clients_path": str(paths.router_socket),
             "actors_path": str(paths.actors_socket),
+            "access": msgspec.to_builtins(access_rules(config, paths)),
         },
     )
     for kind, blob in handed.items():
@@ -106,6 +109,13 @@ def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Pa
         }
         found[name] = _part(config, name, "mcp", name, told)
     return found
+
+
+def access_rules(config: Config, paths: Paths) -> AccessRules:
+    """Who may use the daemon besides its own user."""
+    if not paths.shared:
+        return AccessRules()
+    return AccessRules(os.getegid(), config.access.operators)
 
 
 def _servers(config: Config) -> dict[str, McpServer]:

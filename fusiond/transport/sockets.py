@@ -21,6 +21,7 @@ import zmq
 from zmq.backend import Socket as _Raw
 
 from fusiond.protocol.envelope import pack, unpack
+from fusiond.transport.access import Access, Role
 from fusiond.transport.loops import DirectLoop
 
 log = logging.getLogger(__name__)
@@ -257,12 +258,13 @@ class Dealer(_Socket):
 class Peer:
     """Who is at the other end of a connection, as the kernel says."""
 
-    __slots__ = ("identity", "pid", "uid")
+    __slots__ = ("identity", "pid", "role", "uid")
 
-    def __init__(self, identity: bytes, pid: int, uid: int) -> None:
+    def __init__(self, identity: bytes, pid: int, uid: int, role: Role | None) -> None:
         self.identity = identity
         self.pid = pid
         self.uid = uid
+        self.role = role
 
     def __repr__(self) -> str:
         return f"Peer(pid={self.pid}, uid={self.uid})"
@@ -279,9 +281,11 @@ class Listener(_Socket):
         path: str,
         fd: int,
         on_message: Callable[[Peer, bytes], None],
+        access: Access,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
     ) -> None:
         super().__init__(zmq.ROUTER, context)
+        self._access = access
         self._on_message = on_message
         self._peers: dict[bytes, tuple[str, Peer]] = {}
         self.zmq.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -317,8 +321,8 @@ class Listener(_Socket):
         address = frame.get("Peer-Address")
         known = self._peers.get(identity)
         if known is None or known[0] != address:
-            _, uid, _, pid = str(address).rsplit(":", 3)
-            known = (str(address), Peer(identity, int(pid), int(uid)))
+            uid, gid, pid = map(int, str(address).rsplit(":", 3)[1:])
+            known = (str(address), Peer(identity, pid, uid, self._access.role(uid, gid)))
             if len(self._peers) >= _KNOWN_PEERS:
                 self._peers.clear()
             self._peers[identity] = known

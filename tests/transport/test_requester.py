@@ -24,6 +24,7 @@ from fusiond.protocol.envelope import (
     from_client,
     unpack,
 )
+from fusiond.transport.access import Access, AccessRules
 from fusiond.transport.requester import Requester
 from fusiond.transport.sockets import MAX_MESSAGE, Listener, Peer, listen
 
@@ -41,7 +42,7 @@ class Server:
         self.listener = self._listen()
 
     def _listen(self) -> Listener:
-        return Listener(str(self.path), os.dup(self.socket.fileno()), self._take)
+        return Listener(str(self.path), os.dup(self.socket.fileno()), self._take, Access(AccessRules()))
 
     def _take(self, peer: Peer, message: bytes) -> None:
         frame, body = unpack(message)
