@@ -16,18 +16,23 @@ from fusiond.errors import UsageError
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 _STAMPED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ([A-Z]+) +(.*)")
+_REQUEST = re.compile(r" \[request ([0-9a-f]{8,})\]$")
 _AGO = re.compile(r"(\d+(?:\.\d+)?) ?(s|m|min|h|d)(?: ago)?")
 _UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days"}
 
 
 class Entry(NamedTuple):
-    """A line of a log. `time` is as recorded, "" before the first stamp; `stamped`: the line has its own."""
+    """A line of a log. `time` is as recorded, "" before the first stamp; `stamped`: the line has its own.
+
+    `request`: the id of the client's request that it is about, "" for none.
+    """
 
     time: str
     level: str
     actor: str
     text: str
     stamped: bool
+    request: str = ""
 
 
 class Filter(NamedTuple):
@@ -41,7 +46,7 @@ class Filter(NamedTuple):
 
     def admits(self, entry: Entry) -> bool:
         """Judges a stamped entry."""
-        if entry.time < self.since or self.request not in entry.text:
+        if entry.time < self.since or self.request not in f"{entry.text} {entry.request}":
             return False
         return (
             not self.level
@@ -64,13 +69,31 @@ class Reader:
         for line in lines:
             match = _STAMPED.match(line)
             if match:
-                self._last = Entry(match[1], match[2], self._actor, match[3], True)
+                text, request = _apart(match[3])
+                self._last = Entry(match[1], match[2], self._actor, text, True, request)
                 self._admitted = self._wanted.admits(self._last)
                 entry = self._last
             else:
                 entry = self._last._replace(text=line, stamped=False)
             if self._admitted:
                 yield entry
+
+
+def _apart(text: str) -> tuple[str, str]:
+    """The message, and the request that stands behind it."""
+    match = _REQUEST.search(text)
+    return (text[: match.start()], match[1]) if match else (text, "")
+
+
+def document(entry: Entry) -> dict[str, str]:
+    """The entry for a program."""
+    return {
+        "time": entry.time,
+        "level": entry.level,
+        "actor": entry.actor,
+        "message": entry.text,
+        "request": entry.request,
+    }
 
 
 def line(entry: Entry, width: int) -> str:
@@ -80,7 +103,8 @@ def line(entry: Entry, width: int) -> str:
     name = f"{entry.actor:<{width}} " if width else ""
     if not entry.stamped:
         return f"{'':<24} {name}{entry.text}"
-    return f"{entry.time} {name}{entry.level:<7} {entry.text}"
+    request = f" [request {entry.request}]" if entry.request else ""
+    return f"{entry.time} {name}{entry.level:<7} {entry.text}{request}"
 
 
 def since(text: str, now: datetime) -> str:

@@ -12,7 +12,6 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 
 from fusiond import __version__
 from fusiond import config as configuration
@@ -24,6 +23,7 @@ from fusiond.protocol.control import About, told
 from fusiond.runtime import child, leftovers, linux, lock, tree
 from fusiond.runtime.control import Control
 from fusiond.runtime.journal import Journal, stamp
+from fusiond.runtime.logs import Logs, log_to_journal, start_logging, under_systemd
 from fusiond.runtime.notify import Notifier
 from fusiond.runtime.processes import Process, fork_forkserver
 from fusiond.runtime.supervisor import Supervisor
@@ -34,6 +34,8 @@ from fusiond.transport.sockets import listen
 
 log = logging.getLogger(__name__)
 
+_UPKEEP = 5.0  # seconds
+_OWN_LOG = "fusiond"
 _SECRETS_FD = "FUSION_SECRETS_FD"
 _SECRET = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
 
@@ -51,14 +53,17 @@ def main(home: str | None) -> int:
     places.prepare(paths)
     held = lock.acquire(paths.lock)
     try:
-        child.start_logging(config.log_level)
+        start_logging(config.log_level)
+        logs = Logs(paths.logs, under_systemd(env))
+        if logs.journal is not None:
+            log_to_journal("supervisor")
         if swept := leftovers.sweep(paths.run):
             log.warning("ended what an earlier daemon left behind: %s", ", ".join(map(str, swept)))
         linux.keep_secrets()
         linux.share_heap()
         linux.raise_open_files()
         with asyncio.Runner(loop_factory=DirectLoop) as runner:
-            runner.run(_run(config, paths, env, forkserver))
+            runner.run(_run(config, paths, env, logs, forkserver))
     finally:
         for path in (paths.router_socket, paths.actors_socket, paths.supervisor_socket):
             with suppress(OSError):
@@ -112,7 +117,9 @@ def _actors_endpoint(paths: Paths) -> str:
     return f"ipc://{paths.actors_socket}"
 
 
-async def _run(config: Config, paths: Paths, env: Mapping[str, str], forkserver: Process | None) -> None:
+async def _run(
+    config: Config, paths: Paths, env: Mapping[str, str], logs: Logs, forkserver: Process | None
+) -> None:
     loop = asyncio.get_running_loop()
     mode = 0o660 if paths.shared else 0o600
     clients = listen(str(paths.router_socket), mode)
@@ -122,16 +129,13 @@ async def _run(config: Config, paths: Paths, env: Mapping[str, str], forkserver:
     started = configured = stamp()
     notifier = Notifier(os.environ)
 
-    def log_of(name: str) -> Path:
-        return paths.logs / f"{name}.log"
-
     supervisor = Supervisor(
         tree.parts(config, paths, configuration.resolve_keys(config, env)),
         limits=_limits(config),
         listeners=(clients, actors),
         actors_endpoint=_actors_endpoint(paths),
         journal=journal,
-        log_of=log_of,
+        logs=logs,
         log_level=config.log_level,
         forkserver=forkserver,
     )
@@ -187,9 +191,11 @@ async def _run(config: Config, paths: Paths, env: Mapping[str, str], forkserver:
     journal.record("started", "supervisor", pid=os.getpid())
     supervisor.boot()
     telling = asyncio.create_task(_tell(notifier, supervisor))
+    upkeep = asyncio.create_task(_keep_up(supervisor, logs))
     log.info("fusiond %s, pid %d, on %s", config.model, os.getpid(), paths.run)
     await supervisor.finished.wait()
     telling.cancel()
+    upkeep.cancel()
     journal.record("stopped", "supervisor", pid=os.getpid())
     control.close()
     _close(clients, actors)
@@ -208,6 +214,14 @@ async def _tell(notifier: Notifier, supervisor: Supervisor) -> None:
         if not supervisor.stopping:
             notifier.status(supervisor.status())
     notifier.stopping()
+
+
+async def _keep_up(supervisor: Supervisor, logs: Logs) -> None:
+    """What is looked after now and then: logs that have become too long, processes that have become too large."""
+    while True:
+        await asyncio.sleep(_UPKEEP)
+        supervisor.processes.rotate_logs()
+        logs.rotate_own(_OWN_LOG)
 
 
 def _close(*listeners: socket.socket) -> None:

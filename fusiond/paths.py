@@ -19,6 +19,9 @@ from fusiond.errors import ConfigError, Denied, UsageError
 TREE = "FUSION_TREE"
 """In the environment of what actors start: the folder of the sockets of its daemon."""
 
+JOURNAL_MARKER = "journal"
+"""In the folder of the logs, where they go to systemd's journal: the arguments with which journalctl finds them."""
+
 SOCKET_PATH_MAX = 107
 """Bytes that the kernel takes as the path of a Unix socket."""
 

@@ -114,6 +114,30 @@ def test_a_job_is_its_owners_and_the_operators(box: Box) -> None:
     box.ok("gpasswd -d eve fusion")
 
 
+def test_what_it_logs_is_in_the_journal_with_priority_and_actor(box: Box) -> None:
+    box.ok("sed -i '1i log_level = \"DEBUG\"' /etc/fusion/config.toml && systemctl reload fusiond")
+    box.run("fusionctl chat hello")
+    records = [json.loads(line) for line in box.ok("journalctl -u fusiond -o json --no-pager").splitlines()]
+    told = {(record.get("FUSION_ACTOR"), record["PRIORITY"]) for record in records}
+    assert {("router", "7"), ("agent.0", "7"), ("store", "7"), ("supervisor", "6")} <= told
+    assert {record["SYSLOG_IDENTIFIER"] for record in records} >= {"fusiond/router", "fusiond/supervisor"}
+    (asked,) = [each for each in records if each["MESSAGE"].startswith("agent/chat, asked by")]
+    request = re.findall(r"request ([0-9a-f]+)", asked["MESSAGE"])[0]
+    of_it = box.ok(f"fusionctl logs --request {request}")
+    assert {"router", "agent.0", "store", "llm.0"} <= {line.split()[1] for line in of_it.splitlines()}
+    assert (
+        "no permission" in (refused := as_user(box, "ann", "fusionctl logs")).stderr.lower()
+        or refused.returncode
+    )
+
+
+def test_the_stacks_of_what_hangs_are_in_the_journal(box: Box) -> None:
+    box.ok("fusionctl kill agent.0 --fault block")
+    told = box.ok("journalctl -u fusiond FUSION_ACTOR=agent.0 -o cat --no-pager")
+    assert "no sign of life" in told
+    assert "most recent call first" in told
+
+
 def test_it_is_back_when_its_main_process_is_killed(box: Box) -> None:
     pid = box.main_pid()
     box.ok(f"kill -9 {pid}")
@@ -127,11 +151,14 @@ def test_the_watchdog_ends_it_when_its_main_process_is_stopped(box: Box) -> None
 
 
 def test_a_reload_takes_the_configuration_and_keeps_the_process(box: Box) -> None:
-    pid = box.main_pid()
-    box.ok("sed -i '1i log_level = \"DEBUG\"' /etc/fusion/config.toml")
+    def reloads() -> int:
+        return box.ok("fusionctl events").count(" reloaded")
+
+    pid, before = box.main_pid(), reloads()
+    box.ok("""sed -i '/^log_level/d; 1i log_level = "WARNING"' /etc/fusion/config.toml""")
     box.ok("systemctl reload fusiond")
     assert box.main_pid() == pid
-    eventually(lambda: "reloaded" in box.ok("grep -h reloaded /var/lib/fusion/events.jsonl || true"))
+    eventually(lambda: reloads() == before + 1)
 
 
 def test_nothing_is_left_when_it_is_stopped(box: Box) -> None:

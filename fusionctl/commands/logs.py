@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from fusionctl import homes, logbook
+from fusionctl import homes, journald, logbook, output
 from fusionctl.arguments import ACTOR
 from fusionctl.invocation import Invocation
 from fusionctl.logbook import Entry, Filter, Reader
@@ -19,6 +19,7 @@ from fusionctl.tail import Tail, older
 from fusiond.errors import FusionError, NotFound
 
 _EVERY = 0.1  # seconds between two looks at the files
+_NAME = 11  # columns for an actor's name where the names to come are not known
 
 
 @click.command(epilog="Example: fusionctl logs -f llm.0 --level WARNING")
@@ -28,7 +29,10 @@ _EVERY = 0.1  # seconds between two looks at the files
 @click.option(
     "--level", type=click.Choice(logbook.LEVELS, case_sensitive=False), help="Nothing less important."
 )
-@click.option("--request", metavar="ID", default="", help="Only what names this request.")
+@click.option(
+    "--request", metavar="ID", default="", help="Only what is about this request, in every process."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document a line.")
 @click.pass_obj
 def logs(
     invocation: Invocation,
@@ -37,17 +41,32 @@ def logs(
     since: str | None,
     level: str | None,
     request: str,
+    as_json: bool,
 ) -> None:
-    """Show what ACTOR wrote, or all of them, merged by time. `fusiond` is the supervisor's own log."""
+    """Show what ACTOR wrote, or all of them, merged by time. `fusiond` is the supervisor's own log.
+
+    What a service of systemd logs is in its journal; it is read from there.
+    """
     folder = homes.recorded(invocation.home).logs
     wanted = Filter(logbook.since(since, datetime.now(UTC)) if since else "", level or "", request)
+
+    def show(entry: Entry, width: int) -> None:
+        if as_json:
+            output.put_json(logbook.document(entry))
+        else:
+            click.echo(logbook.line(entry, width))
+
+    if (match := journald.match(folder)) is not None:
+        for entry in journald.entries(match, actor, wanted, follow):
+            show(entry, 0 if actor else _NAME)
+        return
     files = _Files(folder, actor, wanted)
     for entry in heapq.merge(*files.whole(), key=lambda entry: entry.time):
-        click.echo(logbook.line(entry, files.width))
+        show(entry, files.width)
     while follow:
         time.sleep(_EVERY)
         for entry in sorted(files.news(), key=lambda entry: entry.time):
-            click.echo(logbook.line(entry, files.width))
+            show(entry, files.width)
 
 
 class _Files:

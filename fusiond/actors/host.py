@@ -32,6 +32,7 @@ from fusiond.protocol.envelope import (
     to_actor,
 )
 from fusiond.protocol.lifeline import Assign, Drain, Loading, Promote, Ready
+from fusiond.transport.ids import current_request
 from fusiond.transport.requester import Pending, Requests
 from fusiond.transport.sockets import MAX_MESSAGE, Dealer
 
@@ -56,6 +57,7 @@ class Serving:
         "chunks",
         "ended_at",
         "id",
+        "origin",
         "task",
         "terminal",
         "uid",
@@ -67,6 +69,7 @@ class Serving:
         self.id = header.id
         self.verb = header.verb
         self.uid = header.uid
+        self.origin = header.origin
         self.body = body
         self.attempt = header.attempt
         self._due = host.loop.time() + header.timeout_ms / 1000 if header.timeout_ms else None
@@ -226,10 +229,13 @@ class Host:
             del self._serving[header.id]
             self.send(encode(HandBack(header.id)), b"")
         else:
+            token = current_request.set(serving.origin)
             self._handle(serving, handler, header.repeatable)
+            current_request.reset(token)
         self._forget(header.acks)  # after the answer: somebody waits for that
 
     def _handle(self, serving: Serving, handler: Handler, repeatable: bool) -> None:
+        log.debug("%s begins, attempt %d", serving.verb, serving.attempt)
         if not repeatable:
             self.send(encode(Started(serving.id)), b"")
         try:
@@ -248,6 +254,7 @@ class Host:
         serving.task.add_done_callback(lambda task: self._done(serving, task))
 
     def _done(self, serving: Serving, task: asyncio.Task[bytes]) -> None:
+        log.debug("%s ends", serving.verb)
         self._running -= 1
         self._life.progress += 1
         if task.cancelled():

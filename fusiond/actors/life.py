@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from fusiond.protocol.control import Fault
-from fusiond.protocol.lifeline import Beat, Commit, Notice, decode_to_process, encode
+from fusiond.protocol.lifeline import Beat, Commit, Notice, Relog, decode_to_process, encode
 
 MAX_DATAGRAM = 256 * 1024
 
@@ -48,12 +48,12 @@ class Life:
                 word, fds = b"", []
             if not word:
                 os._exit(0)
-            if fds:  # a standby gets the log of the actor that it becomes
+            if fds:  # a standby gets the log of the actor that it becomes; a log goes on in a new file
                 write_to(fds[0])
             decoded = decode_to_process(word)
             if isinstance(decoded, Commit):
                 commit(decoded.fault)
-            else:
+            elif not isinstance(decoded, Relog):
                 self._on_word(decoded)
 
     def say(self, word: Any) -> None:

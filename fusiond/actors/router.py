@@ -146,6 +146,9 @@ class Router:
                 self._clients.send(peer.identity, encode(failure(header.id, denied)))
                 self._note_refusal(peer, denied)
                 return
+            if log.isEnabledFor(logging.DEBUG):
+                asked = f"{header.service}/{header.verb}, asked by pid {peer.pid} of {user_name(peer.uid)}"
+                log.debug("%s [request %s]", asked, header.id.hex())
             self._table.request(route, header, body, now, self._on_behalf(peer, header))
             self._watch(peer)  # after the request: somebody waits for that
             if header.acks:

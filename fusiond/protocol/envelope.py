@@ -31,6 +31,7 @@ class Request(_Header, frozen=True, tag="q"):
     `repeatable`: may run twice if the first actor dies. `offset`: how many chunks the asker already holds.
     `attempt`: 1, and one more for each time the router had to send it to another actor.
     `acks`: terminal replies received since the last message.
+    `origin`: the id of the client's request from which this one follows, for the logs; empty for one that has none.
     """
 
     id: bytes
@@ -42,6 +43,7 @@ class Request(_Header, frozen=True, tag="q"):
     attempt: int = 1
     acks: list[bytes] = []
     uid: int = -1  # who asks, filled in by the router from the socket; what a client writes here is ignored
+    origin: bytes = b""
 
 
 class Cancel(_Header, frozen=True, tag="x"):

@@ -35,7 +35,8 @@ class Fork(msgspec.Struct, frozen=True, tag=True):
 class Assign(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """To a blank child: become this actor. `config` is the msgpack encoding of what its `create` takes.
 
-    With it come file descriptors: the actor's log, and for the router its two listening sockets (clients, actors).
+    `journal`: it logs to systemd's. With it come file descriptors: the actor's log, and for the router its two
+    listening sockets (clients, actors).
     """
 
     name: str
@@ -45,6 +46,7 @@ class Assign(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     heartbeat_interval_ms: int
     config: bytes
     log_level: str = "INFO"
+    journal: bool = False
     standby: bool = False
 
 
@@ -53,6 +55,10 @@ class Promote(msgspec.Struct, frozen=True, tag=True):
 
     name: str
     generation: int
+
+
+class Relog(msgspec.Struct, frozen=True, tag=True):
+    """To any process: its log goes on in another file, whose descriptor comes along."""
 
 
 class Announce(msgspec.Struct, frozen=True, tag=True):
@@ -90,7 +96,7 @@ class Commit(msgspec.Struct, frozen=True, tag=True):
     fault: Fault
 
 
-ToProcess = Fork | Assign | Promote | Announce | Gone | Failed | Drain | Commit
+ToProcess = Fork | Assign | Promote | Relog | Announce | Gone | Failed | Drain | Commit
 
 # --- to the supervisor -----------------------------------------------------------------------------------------------
 

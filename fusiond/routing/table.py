@@ -441,6 +441,7 @@ class Table:
                 max(1, entry.tries),
                 acks,
                 entry.uid,
+                header.origin or header.id,
             )
         )
         self._send((True, worker.address), frame, entry.body)

@@ -14,7 +14,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from contextlib import suppress
 from typing import NoReturn
 
@@ -25,6 +24,7 @@ from fusiond.actors.life import MAX_DATAGRAM, write_to
 from fusiond.errors import FusionError
 from fusiond.protocol.lifeline import Assign, Drain, StartFailed, decode_to_process, encode
 from fusiond.runtime import linux
+from fusiond.runtime.logs import log_to_journal, start_logging
 from fusiond.transport.loops import DirectLoop
 from fusiond.transport.sockets import Dealer
 
@@ -76,6 +76,8 @@ def become(
     """Is the actor until it ends. `fds`: its log, then what its kind needs besides."""
     title(assign.name)
     write_to(fds[0])
+    if assign.journal:
+        log_to_journal(assign.name)
     logging.getLogger().setLevel(assign.log_level)
     status = 1
     try:
@@ -112,19 +114,6 @@ def _failed(lifeline: socket.socket, message: str) -> None:
     log.error("%s", message)
     with suppress(OSError):
         lifeline.send(encode(StartFailed(message)))
-
-
-class _Lines(logging.Formatter):
-    converter = staticmethod(time.gmtime)
-
-
-def start_logging(level: str) -> None:
-    """Lines as `2026-11-22T13:00:00.123Z INFO    message` to standard error."""
-    lines = logging.StreamHandler()
-    lines.setFormatter(_Lines("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S"))
-    logging.basicConfig(level=level, handlers=[lines], force=True)
-    logging.getLogger("asyncio").setLevel("WARNING")
-    logging.getLogger("httpx").setLevel("WARNING")
 
 
 if __name__ == "__main__":

@@ -110,9 +110,11 @@ class ForkServer:
             self._beat_at = next_beat(now, self._interval)
 
     def _read(self) -> bool:
-        word = self._lifeline.recv(MAX_DATAGRAM)
+        word, fds, _, _ = socket.recv_fds(self._lifeline, MAX_DATAGRAM, 1)
         if not word:
             return False
+        if fds:
+            write_to(fds[0])
         decoded = decode_to_process(word)
         if isinstance(decoded, Fork):
             self._fork()

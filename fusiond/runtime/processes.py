@@ -31,13 +31,14 @@ from fusiond.protocol.lifeline import (
     Blank,
     Fork,
     Promote,
+    Relog,
     StartFailed,
     Warm,
     decode_to_supervisor,
     encode,
 )
 from fusiond.runtime import linux, notify
-from fusiond.runtime.journal import stamp
+from fusiond.runtime.logs import Logs
 from fusiond.transport.loops import DirectLoop
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,7 @@ class Process:
         self.service = ""  # what it serves once it is no standby
         self.standby = False
         self.ready = False  # it has said so in this life
-        self.log: Path | None = None
-        self.log_start = 0
+        self.log_start = 0  # where in its log this life begins
         self.beat: Beat | None = None
         self.failed = ""  # why it could not start, in its own words
 
@@ -71,24 +71,6 @@ class Process:
         """One datagram to the process; one that is dead or does not read will be noticed elsewhere."""
         with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             socket.send_fds(self.lifeline, [encode(word)], fds or [])
-
-    def note(self, line: str) -> None:
-        """Writes a line of ours into its log."""
-        if self.log is not None:
-            with suppress(OSError), self.log.open("a") as file:
-                file.write(f"{stamp()} WARNING {line}\n")
-
-    def last_words(self) -> str:
-        """What it said last on standard error in this life, "" if nothing; its own word of failure before that."""
-        if self.failed or self.log is None:
-            return self.failed
-        try:
-            with self.log.open("rb") as file:
-                file.seek(max(self.log_start, file.seek(0, os.SEEK_END) - _LAST_WORDS))
-                lines = file.read().decode("utf-8", "replace").strip().splitlines()
-        except OSError:
-            return ""
-        return lines[-1].strip() if lines else ""
 
 
 class Exit:
@@ -116,15 +98,12 @@ def fork_forkserver(endpoint: str) -> Process:
 
     gc.collect()
     gc.freeze()
-    return _fork(begin, None)
+    return _fork(begin)
 
 
-def _fork(begin: Callable[[int], None], log_path: Path | None) -> Process:
-    """A child in which `begin` is called with its end of the lifeline; it dies with us."""
+def _fork(begin: Callable[[int], None], log_fd: int = -1) -> Process:
+    """A child in which `begin` is called with its end of the lifeline; it dies with us. Closes `log_fd`."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    log_fd = -1
-    if log_path is not None:
-        log_fd = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     us = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -158,7 +137,7 @@ class Processes:
         on_stopped: Callable[[Process], None],
         on_assigned: Callable[[Process], None],
         on_failed: Callable[[str, int, str], None],
-        log_of: Callable[[str], Path],
+        logs: Logs,
         endpoint: str,
         forkserver: Process | None,
     ) -> None:
@@ -167,7 +146,7 @@ class Processes:
         self._on_word, self._on_exit, self._on_stopped = on_word, on_exit, on_stopped
         self._on_assigned = on_assigned
         self._on_failed = on_failed
-        self._log_of = log_of
+        self.logs = logs
         loop = asyncio.get_running_loop()
         assert isinstance(loop, DirectLoop)
         self._loop = loop
@@ -196,7 +175,7 @@ class Processes:
             process, self._firstborn = self._adopt(self._firstborn), None
         else:
             args = [str(os.getpid()), self._endpoint]
-            process = self._exec("fusiond.runtime.forkserver", args, self._log_of(assign.name))
+            process = self._exec("fusiond.runtime.forkserver", args, self.logs.open(assign.name))
         log_fd = self._name(process, assign.name, assign.generation)
         process.say(assign, [log_fd])
         os.close(log_fd)
@@ -280,19 +259,19 @@ class Processes:
             return
         assign, fds = self._wanted.popleft()
         try:
-            blank = self._exec("fusiond.runtime.child", [str(os.getpid()), self._endpoint], None)
+            blank = self._exec("fusiond.runtime.child", [str(os.getpid()), self._endpoint])
         except OSError as error:
             self._on_failed(assign.name, assign.generation, f"no process could be made: {error}")
         else:
             self._assign(blank, assign, fds)
 
-    def _exec(self, module: str, args: list[str], log_path: Path | None) -> Process:
+    def _exec(self, module: str, args: list[str], log_fd: int = -1) -> Process:
         def begin(fd: int) -> None:
             os.set_inheritable(fd, True)
             command = [sys.executable, "-P", "-m", module, str(fd), *args]
             os.execv(sys.executable, command)  # noqa: S606 — ourselves
 
-        return self._adopt(_fork(begin, log_path))
+        return self._adopt(_fork(begin, log_fd))
 
     def _adopt(self, process: Process) -> Process:
         self._children[process.pid] = process
@@ -326,11 +305,29 @@ class Processes:
 
     def _name(self, process: Process, name: str, generation: int) -> int:
         """Returns a descriptor of the log that goes with the name, to be closed."""
-        log_path = self._log_of(name)
-        log_fd = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        process.name, process.generation, process.log = name, generation, log_path
+        log_fd = self.logs.open(name)
+        process.name, process.generation = name, generation
         process.log_start = os.fstat(log_fd).st_size
         return log_fd
+
+    def last_words(self, process: Process) -> str:
+        """Why it could not start, in its own words; else what it said last on standard error in this life."""
+        said = self.logs.since(process.name, process.log_start, _LAST_WORDS)
+        return process.failed or (said[-1].strip() if said else "")
+
+    def rotate_logs(self) -> None:
+        """Lets every process whose log has become too long go on in a new one."""
+        for process in self._children.values():
+            if process.name and not process.standby:
+                try:
+                    log_fd = self.logs.rotate(process.name)
+                except OSError as error:
+                    log.warning("the log of %s cannot be put aside: %s", process.name, error.strerror)
+                    continue
+                if log_fd is not None:
+                    process.log_start = 0
+                    process.say(Relog(), [log_fd])
+                    os.close(log_fd)
 
     # --- lifelines and exits -----------------------------------------------------------------------------------------
 
@@ -433,4 +430,5 @@ class Processes:
             self._loop.call_soon(self._thaw)
         if process.name:
             self._on_exit(Exit(process, code, status))
+            self.logs.ended(process.name, process.log_start)
         self._loop.call_later(_RESTOCK, self._want_blank)

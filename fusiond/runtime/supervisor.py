@@ -10,7 +10,6 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -31,6 +30,7 @@ from fusiond.protocol.lifeline import (
 )
 from fusiond.runtime import linux, tree
 from fusiond.runtime.journal import Journal
+from fusiond.runtime.logs import Logs
 from fusiond.runtime.processes import Exit, Process, Processes
 from fusiond.runtime.recovery import Recovery
 from fusiond.runtime.tree import Part
@@ -56,7 +56,7 @@ class Supervisor:
         listeners: tuple[socket.socket, socket.socket],
         actors_endpoint: str,
         journal: Journal,
-        log_of: Callable[[str], Any],
+        logs: Logs,
         log_level: str,
         forkserver: Process | None = None,
     ) -> None:
@@ -82,7 +82,7 @@ class Supervisor:
             on_stopped=self._stopped,
             on_assigned=self._assigned,
             on_failed=lambda name, generation, why: self.feed(events.SpawnFailed(name, generation, why)),
-            log_of=log_of,
+            logs=logs,
             endpoint=actors_endpoint,
             forkserver=forkserver,
         )
@@ -159,8 +159,9 @@ class Supervisor:
             number = signal.SIGKILL if effect.signal == "KILL" else signal.SIGTERM
             self._signal(effect.name, effect.generation, number)
         elif isinstance(effect, effects.Dump):
-            if process := self.process(effect.name, effect.generation):
-                process.note("no sign of life; the stacks of its threads follow, then it is killed")
+            if self.process(effect.name, effect.generation):
+                line = "no sign of life; the stacks of its threads follow, then it is killed"
+                self.processes.logs.note(effect.name, line)
             self._signal(effect.name, effect.generation, linux.DUMP_SIGNAL)
         elif isinstance(effect, effects.Drain):
             self._drain(effect.name, effect.generation)
@@ -184,6 +185,7 @@ class Supervisor:
                 heartbeat_interval_ms=interval,
                 config=part.config,
                 log_level=self._log_level,
+                journal=self.processes.logs.journal is not None,
                 standby=part.spec.standby_for is not None,
             )
             if part.spec.kind == "forkserver":
@@ -311,7 +313,7 @@ class Supervisor:
                 "signal" if exit.by_signal else "exit",
                 exit.detail,
                 exit.normal,
-                "" if exit.normal or exit.by_signal else process.last_words(),
+                "" if exit.normal or exit.by_signal else self.processes.last_words(process),
             )
         )
         # only now that the replacement has its orders: who is to blame takes a while to find out

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from contextvars import ContextVar
+
+current_request: ContextVar[bytes] = ContextVar("current_request", default=b"")
+"""The request of a client that is being worked on in this context; what it leads to carries its id too."""
 
 
 def new_id() -> bytes:

@@ -27,7 +27,7 @@ from fusiond.protocol.envelope import (
     encode,
     to_client,
 )
-from fusiond.transport.ids import new_id
+from fusiond.transport.ids import current_request, new_id
 from fusiond.transport.sockets import MAX_MESSAGE, Dealer
 
 _ACK_DELAY = 0.02  # seconds an acknowledgement waits for a request to ride on
@@ -87,6 +87,7 @@ class Pending:
                 self._received,
                 self.asks + 1,
                 acks,
+                origin=header.origin,
             )
         )
 
@@ -170,7 +171,9 @@ class Requests:
         """Sends a request, now or as soon as there is a connection."""
         if len(body) > MAX_MESSAGE - 4096:
             raise BadRequest(f"the request has {len(body):,} bytes, at most {MAX_MESSAGE:,} fit")
-        header = Request(id=id or new_id(), service=service, verb=verb, repeatable=repeatable)
+        header = Request(
+            id=id or new_id(), service=service, verb=verb, repeatable=repeatable, origin=current_request.get()
+        )
         pending = Pending(self, header, body, timeout, self._loop)
         self._pending[header.id] = pending
         if timeout is not None and self._watch is None:
