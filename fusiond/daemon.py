@@ -221,6 +221,7 @@ async def _keep_up(supervisor: Supervisor, logs: Logs) -> None:
     while True:
         await asyncio.sleep(_UPKEEP)
         supervisor.processes.rotate_logs()
+        supervisor.recycle()
         logs.rotate_own(_OWN_LOG)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from sqlite3 import Connection
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from fusiond.errors import StorageError
 from fusiond.protocol.agents import BeginRun, EndRun, ListRuns, RunId, WriteStep
 from fusiond.protocol.batches import AddItems, BeginJob, JobId, ListJobs, Move, ReadResults, Step
 from fusiond.protocol.sessions import BeginTurn, FinishTurn, ListSessions, SearchSessions, SessionId
-from fusiond.storage import batches, runs, sessions
+from fusiond.storage import batches, retention, runs, sessions
 from fusiond.storage.database import Database
 from fusiond.storage.group import GroupCommit
 from fusiond.storage.search import Search
@@ -33,6 +33,7 @@ _SCOPED = (
 )
 """What is asked in somebody's name."""
 
+_EXPIRE_EVERY = 3600.0  # seconds
 _PAUSE = 0.005  # seconds between two pieces of a removal
 _encode = msgspec.msgpack.Encoder().encode
 _DECODERS: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
@@ -45,12 +46,14 @@ class StoreConfig(msgspec.Struct, frozen=True):
     """`database`: the file, "" to keep everything in memory.
 
     `synchronous`: "NORMAL" survives the death of any process, "FULL" a power cut too. `boot`: names this life of the
-    daemon: runs that ran under another one were interrupted.
+    daemon: runs that ran under another one were interrupted. `keep_days`: what was not touched for longer is deleted;
+    0 keeps it for ever.
     """
 
     database: str = ""
     synchronous: str = "NORMAL"
     boot: str = ""
+    keep_days: float = 0
 
 
 class Store(Actor):
@@ -58,6 +61,7 @@ class Store(Actor):
 
     def __init__(self, config: StoreConfig) -> None:
         self._boot = config.boot
+        self._keep_days = config.keep_days
         self._database = Database(config.database, config.synchronous)
         self._commits = GroupCommit(self._database)
         self._decode_search = _DECODERS[SearchSessions]
@@ -89,10 +93,13 @@ class Store(Actor):
         self._database.open()
         with suppress(StorageError):  # a full disk: what is there can be read all the same
             self._database.commit([lambda db: runs.interrupt(db, self._boot)])
-        self._purging = asyncio.create_task(self._purge())
+        self._tasks = [asyncio.create_task(self._purge())]
+        if self._keep_days:
+            self._tasks.append(asyncio.create_task(self._expire()))
 
     async def teardown(self) -> None:
-        self._purging.cancel()
+        for task in self._tasks:
+            task.cancel()
         self._database.close()
 
     async def _purge(self) -> None:
@@ -103,6 +110,19 @@ class Store(Actor):
                     await asyncio.sleep(_PAUSE)
             await self._discarded.wait()
             self._discarded.clear()
+
+    async def _expire(self) -> None:
+        """Deletes what was not touched for `keep_days`, now and every hour, a little at a time."""
+        while True:
+            before = _stamp(datetime.now(UTC) - timedelta(days=self._keep_days))
+            with suppress(StorageError):
+                while await self._commits.write(
+                    lambda db, before=before: b"more" if retention.expire(db, before) else b""  # type: ignore[misc]
+                ):
+                    self._discarded.set()
+                    await asyncio.sleep(_PAUSE)
+                self._database.empty_log()
+            await asyncio.sleep(_EXPIRE_EVERY)
 
     def _writes(self, kind: type[Ask], query: Callable[[Connection, Ask, str], object]) -> Handler:
         decoder = _DECODERS[kind]
@@ -121,7 +141,9 @@ class Store(Actor):
 
         async def answer(call: Call) -> bytes:
             ask = _scoped(decoded(decoder.decode, call), call)
-            return await self._commits.write(lambda db: _encode(sessions.delete(db, ask)))
+            deleted = await self._commits.write(lambda db: _encode(sessions.delete(db, ask)))
+            self._database.empty_log()
+            return deleted
 
         return answer
 
@@ -161,4 +183,8 @@ def _scoped(ask: Ask, call: Call) -> Ask:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _stamp(datetime.now(UTC))
+
+
+def _stamp(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -79,6 +79,10 @@ class StoreSettings(Section, frozen=True, kw_only=True):
             description='what is recorded survives the death of every process; with "full" a power cut too, at an fsync'
         ),
     ] = "normal"
+    keep_days: Annotated[
+        float,
+        Meta(ge=0, le=36_500, description="conversations, runs and ended jobs older than this go; 0: never"),
+    ] = 0
 
 
 class AccessSettings(Section, frozen=True, kw_only=True):

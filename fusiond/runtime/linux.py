@@ -17,6 +17,8 @@ _PF_EXITING = (
     0x4  # include/linux/sched.h: dying takes a process milliseconds, in which its state is still "running"
 )
 
+_PAGE = os.sysconf("SC_PAGESIZE")
+
 DUMP_SIGNAL = signal.SIGUSR2
 """Makes an actor write the stacks of its threads to its log."""
 
@@ -79,6 +81,14 @@ def oom_kills() -> int:
     except OSError:
         pass
     return 0
+
+
+def rss(pid: int) -> int:
+    """Bytes of memory that the process holds; 0 if it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE
+    except OSError:
+        return 0
 
 
 def raise_open_files() -> None:

@@ -41,6 +41,7 @@ from fusiond.supervision.state import Child, Supervision
 log = logging.getLogger(__name__)
 
 _MCP_PATIENCE = 3.0  # seconds that a start waits for MCP servers: nobody else needs them
+_YOUNG = 10.0  # seconds for which a process may be as large as it likes
 _BY_HAND = {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"}
 """Signals by which people end processes: no fault of the request that was at work (but see the kernel's oom_kill)."""
 
@@ -99,6 +100,23 @@ class Supervisor:
         self.parts, self._log_level = parts, log_level
         self.feed(events.Reconfigured(tuple(part.spec for part in parts.values()), limits))
         return [name for name, part in parts.items() if before.get(name) != part.spec.fingerprint]
+
+    def recycle(self) -> None:
+        """Replaces, gracefully, every process that has become larger than it may."""
+        for name, part in self.parts.items():
+            child, process = self.state.children.get(name), self._live.get(name)
+            if (
+                not part.max_rss
+                or child is None
+                or process is None
+                or child.state not in ("ready", "standby")
+            ):
+                continue
+            if child.cause is not None or self._loop.time() - child.spawned_at < _YOUNG:
+                continue  # one that is too large from the start is not to do nothing but begin
+            if (rss := linux.rss(process.pid)) > part.max_rss:
+                detail = f"{rss / 1e6:.0f} MB, more than {part.max_rss / 1e6:.0f} MB"
+                self.feed(events.RestartAsked(name, "rss", detail))
 
     def feed(self, event: events.Event) -> None:
         """One thing that happened, or was asked for."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from fusiond.config import FUSION_SERVER, LOCAL, Config, McpServer
+from fusiond.config import ACTOR_KINDS, FUSION_SERVER, LOCAL, Config, McpServer
 from fusiond.paths import Paths
 from fusiond.protocol.control import Kind
 from fusiond.supervision.spec import ActorSpec
@@ -31,6 +31,8 @@ class Part:
 
     spec: ActorSpec
     config: bytes
+    max_rss: int = 0
+    """Bytes; a process that has become larger is replaced. 0: no limit."""
 
 
 def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Part]:
@@ -41,6 +43,7 @@ def parts(config: Config, paths: Paths, keys: Mapping[str, str]) -> dict[str, Pa
             "database": "" if config.sessions.storage == "memory" else str(paths.database),
             "synchronous": config.store.synchronous,
             "boot": _BOOT,
+            "keep_days": config.store.keep_days,
         },
         "llm": {
             "model": config.model,
@@ -178,4 +181,5 @@ def _part(
         standby_for=service if standby else None,
         fingerprint=hashlib.sha256(blob + told.encode()).hexdigest()[:16],
     )
-    return Part(spec, blob)
+    limit = config.actors[kind].max_rss_mb << 20 if kind in ACTOR_KINDS else 0
+    return Part(spec, blob, limit)

@@ -62,7 +62,7 @@ def begin(db: sqlite3.Connection, ask: BeginJob, now: str) -> Job:
         raise UsageError(f"a job has between 1 and {MOST_ITEMS:,} items, not {ask.total:,}")
     found = db.execute("SELECT n FROM batches WHERE uid = ? AND key = ?", (ask.uid, ask.key)).fetchone()
     if found is not None and ask.restart:
-        _discard(db, found[0])
+        discard(db, found[0])
         found = None
     if found is None:
         return _job(_row(db, _insert(db, ask, now)))
@@ -214,7 +214,7 @@ def delete(db: sqlite3.Connection, ask: JobId, now: str) -> Job:  # noqa: ARG001
             f"the job {row['id']} is {row['state'].replace('_', ' ')}",
             advice=f"cancel it first: fusionctl batches cancel {row['id']}",
         )
-    _discard(db, row["n"])
+    discard(db, row["n"])
     return _job(row)
 
 
@@ -251,7 +251,7 @@ def _insert(db: sqlite3.Connection, ask: BeginJob, now: str) -> int:
     raise AssertionError(f"every id for job {ask.key} is taken")
 
 
-def _discard(db: sqlite3.Connection, n: int) -> None:
+def discard(db: sqlite3.Connection, n: int) -> None:
     """From now on nobody finds it."""
     db.execute("UPDATE batches SET key = NULL, state = 'cancelled' WHERE n = ?", (n,))
 

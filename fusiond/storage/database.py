@@ -78,6 +78,11 @@ class Database:
                 raise
         return outcomes
 
+    def empty_log(self) -> None:
+        """Writes what stands in the log into the database and empties the log: what was deleted stands nowhere then."""
+        with self._translated():
+            self._usable().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def _attempt(self, db: sqlite3.Connection, write: Callable[[sqlite3.Connection], T]) -> T | Exception:
         db.execute("SAVEPOINT one")
         try:
@@ -114,6 +119,7 @@ class Database:
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
             connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA secure_delete = ON")  # what is deleted is written over
             schema.migrate(connection, self.where)
         except BaseException:
             connection.close()

@@ -27,7 +27,7 @@ KILL_AGAIN_S = 1.0
 """KILL is repeated until the exit is seen."""
 
 _STOP = Cause("stop")
-_RESTART = Cause("restart")
+_START = Cause("restart")
 _RELOAD = Cause("reload")
 
 # --- politely -----------------------------------------------------------------------------------------------
@@ -53,8 +53,8 @@ def drain_to_stop(turn: Turn, child: Child, _: StopAsked) -> None:
     drain(turn, child, _STOP, "stop")
 
 
-def drain_to_restart(turn: Turn, child: Child, _: RestartAsked) -> None:
-    drain(turn, child, _RESTART, "spawn")
+def drain_to_restart(turn: Turn, child: Child, event: RestartAsked) -> None:
+    drain(turn, child, Cause(event.reason, event.detail), "spawn")
 
 
 def drain_to_change(turn: Turn, child: Child, event: SpecChanged) -> None:
@@ -78,12 +78,12 @@ def redirect_to_stop(turn: Turn, child: Child, _: StopAsked) -> None:
 
 def redirect_to_start(turn: Turn, child: Child, _: StartAsked) -> None:
     if child.then == "stop":
-        _redirect(turn, child, _RESTART, "spawn")
+        _redirect(turn, child, _START, "spawn")
 
 
-def redirect_to_restart(turn: Turn, child: Child, _: RestartAsked) -> None:
+def redirect_to_restart(turn: Turn, child: Child, event: RestartAsked) -> None:
     if child.then != "forget":
-        _redirect(turn, child, _RESTART, "spawn")
+        _redirect(turn, child, Cause(event.reason, event.detail), "spawn")
 
 
 def redirect_to_change(turn: Turn, child: Child, event: SpecChanged) -> None:

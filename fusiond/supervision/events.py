@@ -79,7 +79,13 @@ class StartAsked(ActorEvent, frozen=True):
 
 
 class RestartAsked(ActorEvent, frozen=True):
-    """Replace it gracefully, whatever state it is in and whatever the limits say."""
+    """Replace it gracefully, whatever state it is in and whatever the limits say.
+
+    `reason`: a person's wish, or that its process has become too large; `detail` then says how large.
+    """
+
+    reason: Literal["restart", "rss"] = "restart"
+    detail: str = ""
 
 
 class StopAsked(ActorEvent, frozen=True):

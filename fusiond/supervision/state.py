@@ -28,7 +28,7 @@ class Cause(msgspec.Struct, frozen=True):
     @property
     def polite(self) -> bool:
         """Somebody wants a healthy process gone, as against a process that must be killed."""
-        return self.reason in ("stop", "restart", "reload")
+        return self.reason in ("stop", "restart", "rss", "reload")
 
 
 class LastExit(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.fusionctl.gated_model import GatedModel
-from tests.tree import Tree
+from tests.tree import Tree, eventually
 
 
 @pytest.fixture
@@ -56,3 +56,19 @@ def test_a_deleted_session_is_gone(tree: Tree, session: str) -> None:
         done = tree.run("sessions", command, session)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
+
+
+def test_a_deleted_session_stands_nowhere_on_the_disk_any_more(tree: Tree, model: GatedModel) -> None:
+    secret = "the combination is 4711-0815"
+    session = json.loads(tree.ok("chat", secret, "--json"))["session"]
+    tree.ok("chat", "something else")
+    tree.ok("sessions", "delete", session)
+    for file in (tree.home / "state").rglob("*"):
+        assert not file.is_file() or secret.encode() not in file.read_bytes(), file
+
+
+def test_conversations_that_are_too_old_are_deleted_by_themselves(tree: Tree, model: GatedModel) -> None:
+    tree.ok("chat", "soon forgotten")
+    tree.configure(f"{model.configuration}\n[store]\nkeep_days = 0.00001\n")  # a second
+    tree.ok("reload")
+    eventually(lambda: tree.ok("restart", "store") and tree.json("sessions", "list") == [])
