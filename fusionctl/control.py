@@ -29,6 +29,7 @@ from fusiond.protocol.envelope import (
 _SLICE = (
     100  # milliseconds; time is counted in slices, so that our own suspension is not taken for their silence
 )
+_ONCE = ("kill",)  # what is not asked again where the connection was lost
 
 
 def ask(
@@ -39,21 +40,33 @@ def ask(
     Raises the `FusionError` that the supervisor answers, or `ProtocolMismatch`.
     """
     id = os.urandom(16)
+    message = pack(encode(Request(id=id, service="supervisor", verb=verb)), body)
     context = zmq.Context()
     try:
         dealer = context.socket(zmq.DEALER)
         dealer.setsockopt(zmq.LINGER, 100)
         dealer.setsockopt(zmq.RECONNECT_IVL, 5)
+        monitor = dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         dealer.connect(f"ipc://{socket}")
-        dealer.send(pack(encode(Request(id=id, service="supervisor", verb=verb)), body))
-        return _await(dealer, id, timeout, end)
+        dealer.send(message)
+
+        again = None if verb in _ONCE else message
+        return _await(dealer, monitor, again, id, timeout, end)
     finally:
         context.destroy(linger=100)
 
 
-def _await(dealer: zmq.Socket[bytes], id: bytes, timeout: float | None, end: int) -> bytes | None:
+def _await(
+    dealer: zmq.Socket[bytes],
+    monitor: zmq.Socket[bytes],
+    again: bytes | None,
+    id: bytes,
+    timeout: float | None,
+    end: int,
+) -> bytes | None:
     poller = zmq.Poller()
     poller.register(dealer, zmq.POLLIN)
+    poller.register(monitor, zmq.POLLIN)
     if end >= 0:
         poller.register(end, zmq.POLLIN)
     slices = None if timeout is None else max(1, round(timeout * 1000 / _SLICE))
@@ -64,6 +77,12 @@ def _await(dealer: zmq.Socket[bytes], id: bytes, timeout: float | None, end: int
             if answer is not None:
                 dealer.send(pack(encode(Ack([id])), b""))
                 return answer
+        elif monitor in ready and end not in ready:  # it begins anew, or has died and that is not yet known
+            monitor.recv_multipart()
+            if again is None:
+                slices = 1
+            else:
+                dealer.send(again)
         elif end in ready:  # it ended; what it said last may still be on its way through libzmq
             poller.unregister(end)
             end, slices = -1, 1

@@ -28,7 +28,9 @@ def give(daemon: Daemon, verb: str, body: bytes, reply: type[T]) -> T:
         if end is not None:
             answer = control.ask(daemon.paths.supervisor_socket, verb, body, end=end)
         if answer is None:
-            raise Unreachable(f"the daemon (pid {daemon.holder.pid}) ended before it answered '{verb}'")
+            raise Unreachable(
+                f"the daemon (pid {daemon.holder.pid}) ended, or began anew, before it answered '{verb}'"
+            )
         return msgspec.msgpack.decode(answer, type=reply)
     finally:
         if end is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import re
@@ -12,6 +11,10 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import zmq
 
 from fusiond import __version__
 from fusiond import config as configuration
@@ -19,8 +22,8 @@ from fusiond import paths as places
 from fusiond.config import BUILT_IN_PROVIDERS, Config
 from fusiond.errors import FusionError
 from fusiond.paths import Paths
-from fusiond.protocol.control import About, told
-from fusiond.runtime import child, leftovers, linux, lock, tree
+from fusiond.protocol.control import About, ReloadReport, told
+from fusiond.runtime import anew, child, code, leftovers, linux, lock, tree
 from fusiond.runtime.control import Control
 from fusiond.runtime.journal import Journal, stamp
 from fusiond.runtime.logs import Logs, log_to_journal, start_logging, under_systemd
@@ -36,7 +39,7 @@ log = logging.getLogger(__name__)
 
 _UPKEEP = 5.0  # seconds
 _OWN_LOG = "fusiond"
-_SECRETS_FD = "FUSION_SECRETS_FD"
+_LOCK = "lock"
 _SECRET = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
 
 
@@ -47,11 +50,15 @@ def main(home: str | None) -> int:
     child.title(f"supervisor {paths.home or ''}".rstrip())
     # before there is any secret in our memory: it is the fork server's too
     forkserver = None if _to_be_sealed(env) else fork_forkserver(_actors_endpoint(paths))
-    env |= _unsealed()
+    brought = anew.brought()
+    env |= brought.secrets
     config = configuration.load(paths.config_file, env)
     _seal(config, env)
     places.prepare(paths)
-    held = lock.acquire(paths.lock)
+    held = brought.fds.pop(_LOCK, -1)
+    if held < 0 or not lock.holds(paths.lock, held):
+        held = lock.acquire(paths.lock)
+    successor = None
     try:
         start_logging(config.log_level)
         logs = Logs(paths.logs, under_systemd(env))
@@ -63,37 +70,39 @@ def main(home: str | None) -> int:
         linux.share_heap()
         linux.raise_open_files()
         with asyncio.Runner(loop_factory=DirectLoop) as runner:
-            runner.run(_run(config, paths, env, logs, forkserver))
+            successor = runner.run(_run(config, paths, env, logs, forkserver, brought.fds))
     finally:
-        for path in (paths.router_socket, paths.actors_socket, paths.supervisor_socket):
-            with suppress(OSError):
-                path.unlink()
-        lock.release(paths.lock, held)
+        if successor is None:
+            for path in (paths.router_socket, paths.actors_socket, paths.supervisor_socket):
+                with suppress(OSError):
+                    path.unlink()
+            lock.release(paths.lock, held)
+    if successor is not None:
+        anew.begin(brought.secrets, successor.fds | {_LOCK: held}, successor.environment)
     return 0
 
 
-def _seal(config: Config, env: Mapping[str, str]) -> None:
-    """Starts this program again without any key in its environment, where `/proc/PID/environ` would show it.
+class Successor(NamedTuple):
+    """What we leave to the new code that we become: the listening sockets, and what systemd told us."""
 
-    The keys go along in an unnamed file that only we can read, and with them whatever else is named like a secret: a
-    provider that joins later may need it, and no other process of ours does.
+    fds: dict[str, int]
+    environment: dict[str, str]
+
+
+def _seal(config: Config, env: Mapping[str, str]) -> None:
+    """Begins anew without any key in our environment, where `/proc/PID/environ` would show it.
+
+    Whatever else is named like a secret is taken out, too: a provider that joins later may need it, and no other
+    process of ours does.
     """
     keys = _key_names(config)
-    secrets = {name: env[name] for name in os.environ if name in keys or _SECRET.search(name)}
-    if not secrets:
-        return
-    fd = os.memfd_create("keys", 0)
-    os.write(fd, json.dumps(secrets).encode())
-    clean = {name: value for name, value in os.environ.items() if name not in secrets}
-    clean[_SECRETS_FD] = str(fd)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], clean)  # noqa: S606 — ourselves
+    if secrets := {name: env[name] for name in os.environ if name in keys or _SECRET.search(name)}:
+        anew.begin(secrets)
 
 
 def _to_be_sealed(env: Mapping[str, str]) -> bool:
     """Whether `_seal` will start us again, as far as names tell."""
-    return _SECRETS_FD not in env and any(map(_SECRET.search, env))
+    return not anew.begun() and any(map(_SECRET.search, env))
 
 
 def _key_names(config: Config) -> set[str]:
@@ -102,29 +111,27 @@ def _key_names(config: Config) -> set[str]:
     return {provider.api_key_env for provider in providers if provider.api_key_env}
 
 
-def _unsealed() -> dict[str, str]:
-    """The keys that `_seal` put aside."""
-    fd = os.environ.pop(_SECRETS_FD, None)
-    if fd is None:
-        return {}
-    with os.fdopen(int(fd), "rb") as file:
-        file.seek(0)
-        found: dict[str, str] = json.loads(file.read())
-    return found
-
-
 def _actors_endpoint(paths: Paths) -> str:
     return f"ipc://{paths.actors_socket}"
 
 
 async def _run(
-    config: Config, paths: Paths, env: Mapping[str, str], logs: Logs, forkserver: Process | None
-) -> None:
+    config: Config,
+    paths: Paths,
+    env: Mapping[str, str],
+    logs: Logs,
+    forkserver: Process | None,
+    kept: dict[str, int],
+) -> Successor | None:
+    """Supervises until the end; returns what is left to new code if it is to begin with that. `kept`: what was left
+    to us."""
     loop = asyncio.get_running_loop()
     mode = 0o660 if paths.shared else 0o600
-    clients = listen(str(paths.router_socket), mode)
-    actors = listen(str(paths.actors_socket))
-    control_listener = listen(str(paths.supervisor_socket), mode)
+    clients = _listener(paths.router_socket, kept, mode)
+    actors = _listener(paths.actors_socket, kept)
+    orders = _listener(paths.supervisor_socket, kept, mode)
+    running_code = code.stamp()
+    beginning_anew = False
     journal = Journal(paths.events, 0o640 if paths.shared else 0o600)
     started = configured = stamp()
     notifier = Notifier(os.environ)
@@ -140,7 +147,22 @@ async def _run(
         forkserver=forkserver,
     )
 
-    def reload() -> list[str]:
+    async def reload() -> ReloadReport:
+        nonlocal beginning_anew
+        if code.stamp() == running_code:
+            return ReloadReport(take_configuration())
+        if why := await code.fault(paths.config_file):
+            journal.record("refused", "supervisor", detail=f"reload: the new code does not start: {why}")
+            raise FusionError(
+                f"the new code does not start: {why}", advice="nothing has changed; install it again"
+            )
+        beginning_anew = True
+        notifier.reloading()
+        journal.record("reloaded", "supervisor", detail="new code: everything is drained and begins anew")
+        loop.call_soon(supervisor.shut_down)
+        return ReloadReport(list(supervisor.parts), anew=True)
+
+    def take_configuration() -> list[str]:
         nonlocal config, configured
         read_at = stamp()
         try:
@@ -156,13 +178,23 @@ async def _run(
         journal.record("reloaded", "supervisor", detail=", ".join(replaced) or "nothing changed")
         return replaced
 
-    def on_hangup() -> None:
+    async def hung_up() -> None:
         notifier.reloading()
         try:
-            reload()
+            report = await reload()
         except FusionError as error:
-            log.error("the configuration is not taken: %s", error)
+            log.error("nothing is reloaded: %s", error)
+        else:
+            if report.anew:
+                return
         notifier.ready(supervisor.status())
+
+    reloads: set[asyncio.Task[None]] = set()
+
+    def on_hangup() -> None:
+        task = asyncio.create_task(hung_up())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
 
     def about() -> About:
         return About(
@@ -178,28 +210,35 @@ async def _run(
     control = Control(
         supervisor,
         str(paths.supervisor_socket),
-        control_listener.fileno(),
+        orders.dup().detach(),
         reload,
         supervisor.shut_down,
         about,
         Access(tree.access_rules(config, paths)),
     )
-    control_listener.detach()
     loop.add_signal_handler(signal.SIGTERM, supervisor.shut_down)
     loop.add_signal_handler(signal.SIGINT, supervisor.shut_down)
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     journal.record("started", "supervisor", pid=os.getpid())
     supervisor.boot()
     telling = asyncio.create_task(_tell(notifier, supervisor))
+    telling.add_done_callback(lambda _: None if beginning_anew else notifier.stopping())
     upkeep = asyncio.create_task(_keep_up(supervisor, logs))
     log.info("fusiond %s, pid %d, on %s", config.model, os.getpid(), paths.run)
     await supervisor.finished.wait()
     telling.cancel()
     upkeep.cancel()
-    journal.record("stopped", "supervisor", pid=os.getpid())
+    if not beginning_anew:
+        journal.record("stopped", "supervisor", pid=os.getpid())
     control.close()
-    _close(clients, actors)
     journal.close()
+    zmq.Context.instance().term()  # what was said last leaves
+    listeners = {str(listener.getsockname()): listener.detach() for listener in (clients, actors, orders)}
+    if beginning_anew:
+        return Successor(listeners, notifier.environment)
+    for fd in listeners.values():
+        os.close(fd)
+    return None
 
 
 async def _tell(notifier: Notifier, supervisor: Supervisor) -> None:
@@ -213,7 +252,6 @@ async def _tell(notifier: Notifier, supervisor: Supervisor) -> None:
         await supervisor.changed.wait()
         if not supervisor.stopping:
             notifier.status(supervisor.status())
-    notifier.stopping()
 
 
 async def _keep_up(supervisor: Supervisor, logs: Logs) -> None:
@@ -225,9 +263,10 @@ async def _keep_up(supervisor: Supervisor, logs: Logs) -> None:
         logs.rotate_own(_OWN_LOG)
 
 
-def _close(*listeners: socket.socket) -> None:
-    for listener in listeners:
-        listener.close()
+def _listener(path: Path, kept: dict[str, int], mode: int = 0o600) -> socket.socket:
+    """The socket at this path: the one that was kept for us, else a new one."""
+    fd = kept.pop(str(path), None)
+    return listen(str(path), mode) if fd is None else socket.socket(fileno=fd)
 
 
 def _limits(config: Config) -> Limits:

@@ -152,9 +152,13 @@ class Restart(msgspec.Struct, frozen=True):
 
 
 class ReloadReport(msgspec.Struct, frozen=True):
-    """The names of the actors that were replaced because their configuration changed."""
+    """The names of the actors that were replaced because their configuration changed.
+
+    `anew`: the code on disk is another; the daemon drains and begins anew with it, as the same process.
+    """
 
     replaced: list[str]
+    anew: bool = False
 
 
 class Stopping(msgspec.Struct, frozen=True):

@@ -69,7 +69,7 @@ class Control:
         supervisor: Supervisor,
         path: str,
         fd: int,
-        reload: Callable[[], list[str]],
+        reload: Callable[[], Awaitable[ReloadReport]],
         stop: Callable[[], None],
         about: Callable[[], About],
         access: Access,
@@ -242,9 +242,10 @@ class Control:
 
     async def _do_reload(self, ask: Ask) -> ReloadReport:
         self._note_order("reload", ask.peer)
-        replaced = self._reload()
-        await self._supervisor.settled()
-        return ReloadReport(replaced)
+        report = await self._reload()
+        if not report.anew:
+            await self._supervisor.settled()
+        return report
 
     async def _do_stop(self, ask: Ask) -> Stopping:
         self._note_order("stop", ask.peer)

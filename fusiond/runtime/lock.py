@@ -36,6 +36,11 @@ def acquire(path: Path) -> int:
     return fd
 
 
+def holds(path: Path, fd: int) -> bool:
+    """Whether the lock that we have held by `fd` since before an exec is the one at `path`."""
+    return _is_at(path, fd)
+
+
 def _is_at(path: Path, fd: int) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(fd))

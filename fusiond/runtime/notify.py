@@ -30,6 +30,8 @@ class Notifier:
         address = env.get(_ADDRESS, "")
         microseconds = env.get(_WATCHDOG, "")
         for_us = env.get(_WATCHDOG_PID, str(os.getpid())) == str(os.getpid())
+        self.environment = {name: env[name] for name in (_ADDRESS, _WATCHDOG, _WATCHDOG_PID) if name in env}
+        """What the service manager told us, for whoever we become."""
         forget(env)
         self._socket: socket.socket | None = None
         self._every = int(microseconds) / 2_000_000 if microseconds.isdigit() and for_us else 0.0
