@@ -278,6 +278,9 @@ class Host:
         if serving is None:
             self.send(encode(failure(id, Cancelled("cancelled"))), b"")
             return
+        if serving.terminal is not None:
+            self.send(*serving.terminal)  # what confirms it has been lost on the way
+            return
         serving.end(Cancelled("cancelled"))  # confirms at once; the task may still have something to record
         if serving.task is not None:
             serving.task.cancel()

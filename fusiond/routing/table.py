@@ -117,9 +117,10 @@ class Table:
             elif entry.phase is Phase.WAITING:
                 self._unqueue(held.id, entry)
             entry.worker = worker
-            entry.phase = Phase.ANSWERED if held.answered else Phase.RUNNING
-            if not held.answered:
-                worker.held.add(held.id)
+            if held.answered and entry.header is None:
+                entry.phase = Phase.ANSWERED
+                continue
+            self._hold(worker, held.id, entry)
             if entry.header is not None:
                 self._forward(entry)
         self.settle(now)
@@ -375,6 +376,10 @@ class Table:
             entry.worker = None  # it died with an answer that nobody had acknowledged
         if entry.worker is not None:
             entry.chunked = entry.chunked or header.offset > 0
+            if (
+                entry.phase is Phase.ANSWERED
+            ):  # its asker has missed that, and the actor may die before it says so again
+                self._hold(entry.worker, header.id, entry)
             self._forward(entry)
         elif entry.phase is Phase.ANSWERED:  # the answer died with its actor before it was acknowledged
             if header.repeatable:
@@ -416,6 +421,11 @@ class Table:
             worker.older and not worker.registered and worker.service == service
             for worker in self.workers.values()
         )
+
+    def _hold(self, worker: Worker, id: bytes, entry: Entry) -> None:
+        """This actor has begun on it, or answered it without its asker knowing."""
+        entry.phase = Phase.RUNNING
+        worker.held.add(id)
 
     def _dispatch(self, id: bytes, entry: Entry, worker: Worker) -> None:
         entry.worker = worker

@@ -198,6 +198,27 @@ def test_after_a_restart_of_the_router_a_request_goes_on_where_it_is(answered: b
     assert world.executions[id] == 1
 
 
+@pytest.mark.parametrize("asked_first", [False, True])
+def test_an_answer_that_dies_with_its_actor_before_it_is_said_again_is_given_by_another(
+    asked_first: bool,
+) -> None:
+    world = World(actors=2)
+    id = ask(world)
+    holder = next(actor for actor in world.actors.values() if id in actor.running)
+    world.reply(holder, id, lost=True)
+    world.begin_router()
+    if asked_first:
+        ask(world, id=id)
+    world.register_all()
+    if not asked_first:
+        ask(world, id=id)
+    world.die(holder)  # what it has said once more is still on its way
+    world.deliver()
+    other = next(actor for actor in world.actors.values() if id in actor.running)
+    world.reply(other, id)
+    assert codes(world, id) == ["ok"]
+
+
 def test_after_a_restart_nothing_is_dispatched_until_every_actor_is_back() -> None:
     world = World(actors=2)
     first, second = world.actors.values()
