@@ -238,9 +238,9 @@ def _refuse_if_not_private(run: Path) -> None:
 
 
 def _make(folder: Path, allowed: int) -> None:
-    """Makes `folder`, 0700, or closes the one that is there to all that `allowed` does not grant."""
+    """Makes `folder`, or closes the one that is there to all that `allowed` does not grant."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=allowed, parents=True, exist_ok=True)
         found = folder.stat()
         if found.st_uid != os.geteuid():
             raise Denied(

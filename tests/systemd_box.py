@@ -37,6 +37,7 @@ mount -t tmpfs tmpfs run; mount -t tmpfs tmpfs tmp; mount -t cgroup2 none sys/fs
 for unit in $2; do ln -sf /dev/null "etc/systemd/system/$unit.service"; done
 ln -sf /dev/null etc/systemd/system/getty.target
 mkdir -p oldroot; pivot_root . oldroot; umount -l /oldroot
+mount --make-rshared /
 export container=lxc
 exec /lib/systemd/systemd --system --unit=multi-user.target --log-level=warning --show-status=0
 """
@@ -63,10 +64,50 @@ def why_not() -> str:
 
 
 class Box:
-    """A booted one."""
+    """A booted one. `mounted`: where what is written in it is kept."""
 
-    def __init__(self, pid: int) -> None:
-        self._enter = ["nsenter", "-t", str(pid), "-m", "-p", "-u", "-i", "-C"]
+    def __init__(self, mounted: Path) -> None:
+        self._mounted = mounted
+        self._outer: subprocess.Popen[bytes] | None = None
+        self._enter: list[str] = []
+        self.boot()
+
+    def boot(self) -> None:
+        """Returns when its systemd has started what it starts."""
+        namespaces = ["unshare", "--kill-child", "--pid", "--fork", "--mount", "--cgroup", "--uts", "--ipc"]
+        self._outer = subprocess.Popen(
+            [*namespaces, "bash", "-c", _BOOT, "_", str(self._mounted), " ".join(_MASKED)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until = time.monotonic() + _BOOT_S
+        while time.monotonic() < until and self._outer.poll() is None:
+            pid = self._outer.pid
+            if children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                self._enter = ["nsenter", "-t", children[0], "-m", "-p", "-u", "-i", "-C"]
+                if self.run("systemctl is-system-running").stdout.strip() in ("running", "degraded"):
+                    return
+            time.sleep(0.1)
+        raise AssertionError("systemd did not boot")
+
+    def cut_power(self) -> None:
+        """All that runs in it is gone at once; what was written stays."""
+        if self._outer is not None:
+            self._outer.kill()
+            self._outer.wait()
+            self._outer = None
+
+    def write(self, path: str, text: str) -> None:
+        """A file in it, readable for all."""
+        subprocess.run(
+            [*self._enter, "sh", "-c", f"umask 022; cat > '{path}'"], input=text, text=True, check=True
+        )
+
+    def put(self, file: Path, folder: str) -> None:
+        """A copy of a file of ours in a folder of it."""
+        with file.open("rb") as source:
+            command = [*self._enter, "sh", "-c", f"umask 022; cat > '{folder}/{file.name}'"]
+            subprocess.run(command, stdin=source, check=True)
 
     def run(self, command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """A command of sh in it, as root."""
@@ -102,36 +143,17 @@ def booted(work: Path) -> Iterator[Box]:
     mounted = work / "box"
     mounted.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mounted], check=True)
-    outer = None
+    box = None
     try:
         for name in ("upper", "work", "root"):
             (mounted / name).mkdir()
         _install(mounted / "upper" / "opt" / "fusion")
-        namespaces = ["unshare", "--kill-child", "--pid", "--fork", "--mount", "--cgroup", "--uts", "--ipc"]
-        outer = subprocess.Popen(
-            [*namespaces, "bash", "-c", _BOOT, "_", str(mounted), " ".join(_MASKED)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        yield Box(_await(outer))
+        box = Box(mounted)
+        yield box
     finally:
-        if outer is not None:
-            outer.kill()
-            outer.wait()
+        if box is not None:
+            box.cut_power()
         subprocess.run(["umount", "-l", mounted], check=True)
-
-
-def _await(outer: subprocess.Popen[bytes]) -> int:
-    """The pid of its systemd, once it runs."""
-    until = time.monotonic() + _BOOT_S
-    while time.monotonic() < until and outer.poll() is None:
-        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
-        if children:
-            box = Box(int(children[0]))
-            if box.run("systemctl is-system-running").stdout.strip() in ("running", "degraded"):
-                return int(children[0])
-        time.sleep(0.1)
-    raise AssertionError("systemd did not boot")
 
 
 def _install(folder: Path) -> None:

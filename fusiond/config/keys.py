@@ -49,7 +49,10 @@ def _credential(name: str, env: Mapping[str, str]) -> Path | None:
     if not folder or not name or "/" in name:
         return None
     path = Path(folder) / name
-    return path if path.is_file() else None
+    try:
+        return path if path.is_file() else None
+    except OSError as error:
+        raise Denied(f"the credential {path} cannot be looked at: {error.strerror}") from None
 
 
 def _read(name: str, path: Path) -> str:

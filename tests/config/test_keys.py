@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fusiond.config import resolve_keys
+from fusiond.config.keys import key_file
 from fusiond.errors import ConfigError, Denied
 from tests.config.files import loaded
 
@@ -58,3 +59,10 @@ def test_a_key_file_that_may_not_be_read_is_denied(tmp_path: Path) -> None:
         pytest.skip("root may read anything")
     with pytest.raises(Denied):
         resolve_keys(config, {})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look into every folder")
+def test_credentials_that_may_not_be_looked_at_are_an_error_in_words(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o000)
+    with pytest.raises(Denied, match="cannot be looked at"):
+        key_file("anything", tmp_path, {"CREDENTIALS_DIRECTORY": str(tmp_path / "closed")})

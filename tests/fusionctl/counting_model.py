@@ -63,10 +63,13 @@ class CountingModel:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
     def configuration(self) -> str:
         """`config.toml` with this model as the default."""
-        url = f"http://127.0.0.1:{self.port}/v1"
-        return f'model = "test/echo"\n[providers.test]\nkind = "openai"\nbase_url = "{url}"\n'
+        return f'model = "test/echo"\n[providers.test]\nkind = "openai"\nbase_url = "{self.base_url}"\n'
 
     def close_gate(self) -> None:
         self.waiting.clear()

@@ -15,8 +15,8 @@ class GatedModel:
     """Answers `You said: <the last message>`, or what `answers` holds next, a word at a time.
 
     While `gate` is closed (cleared) a stream stops after its second word, or after as many as `close_gate` was told;
-    `waiting`: one does. `asked`: the bodies of the requests. `left`: a client went away while its stream waited.
-    `pace`: seconds between two words. A message "refuse me" is answered by status 401.
+    `waiting`: one does. `asked`: the bodies of the requests, `keys`: their Authorization. `left`: a client went away
+    while its stream waited. `pace`: seconds between two words. A message "refuse me" is answered by status 401.
     """
 
     def __init__(self) -> None:
@@ -27,6 +27,7 @@ class GatedModel:
         self.pace = 0.0
         self._stop_after = 2
         self.asked: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
         self.answers: list[str] = []
         model = self
 
@@ -42,10 +43,13 @@ class GatedModel:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    @property
     def configuration(self) -> str:
         """`config.toml` with this model as the default."""
-        url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        return f'model = "test/echo"\n[providers.test]\nkind = "openai"\nbase_url = "{url}"\n'
+        return f'model = "test/echo"\n[providers.test]\nkind = "openai"\nbase_url = "{self.base_url}"\n'
 
     def close_gate(self, after: int) -> None:
         """Streams stop after that many words until `gate` is set."""
@@ -61,6 +65,7 @@ class GatedModel:
     def _serve(self, request: BaseHTTPRequestHandler) -> None:
         body = json.loads(request.rfile.read(int(request.headers["content-length"])))
         self.asked.append(body)
+        self.keys.append(request.headers["authorization"])
         last = body["messages"][-1]["content"]
         refused = last == "refuse me"
         request.send_response(401 if refused else 200)
