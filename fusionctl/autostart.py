@@ -19,7 +19,7 @@ import msgspec
 from fusionctl import control, holder, homes
 from fusionctl.holder import Holder
 from fusiond.errors import Busy, ConfigError, Denied, FusionError, Unreachable
-from fusiond.paths import Paths, prepare
+from fusiond.paths import Paths, prepare, service_paths
 from fusiond.protocol.control import Health
 
 if TYPE_CHECKING:
@@ -56,11 +56,29 @@ def reach(home: str | None, *, autostart: bool, notice: Notice) -> Daemon:
     for paths in found:
         if (daemon := running(paths, replace=autostart, notice=notice)) is not None:
             return daemon
+    if found[-1] == service_paths():  # systemd keeps its folder only while it starts the service again
+        return _service(found[-1], notice)
     if not autostart:
         raise Unreachable(
             f"no daemon is running for {homes.name(found[0])}", advice="start it with: fusionctl start"
         )
     return launch(found[0], notice=notice)
+
+
+def _service(paths: Paths, notice: Notice) -> Daemon:
+    """The system's service, which is about to come back."""
+    notice("waiting for the service fusiond to come back")
+    deadline = time.monotonic() + _RETURN
+    while paths.run.is_dir():
+        if (daemon := running(paths, replace=False, notice=notice)) is not None:
+            return daemon
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.02)
+    raise Unreachable(
+        "the service fusiond does not come back",
+        advice="see: systemctl status fusiond; or use a daemon of your own: --home DIR",
+    )
 
 
 def running(paths: Paths, *, replace: bool, notice: Notice) -> Daemon | None:

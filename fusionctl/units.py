@@ -40,11 +40,13 @@ StartLimitIntervalSec=0
 {life}
 User=fusion
 Group=fusion
-UMask=0007
+UMask=0077
 
 # /run/fusion: sockets. /var/lib/fusion: conversations, jobs, the tools' workspace.
 RuntimeDirectory=fusion
 RuntimeDirectoryMode=0750
+# while it is there without a daemon, a client knows that the service is about to come back
+RuntimeDirectoryPreserve=restart
 StateDirectory=fusion
 StateDirectoryMode=0750
 CacheDirectory=fusion
@@ -70,8 +72,8 @@ ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
 ProtectControlGroups=yes
-ProtectProc=invisible
-# all of /proc: Node and the embedded model read /proc/cpuinfo and /proc/meminfo
+# no ProtectProc: the supervisor looks at its children, and they may not be traced, so it would hide them too.
+# All of /proc: Node and the embedded model read /proc/cpuinfo and /proc/meminfo
 ProcSubset=all
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
@@ -79,7 +81,7 @@ LockPersonality=yes
 RemoveIPC=yes
 PrivateMounts=yes
 # tools and MCP servers end with their namespaces; bubblewrap makes its own
-RestrictNamespaces=user pid mnt net ipc uts cgroup
+RestrictNamespaces=user pid mnt net ipc
 # netlink: bubblewrap sets up the loopback of its network namespace
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 # no MemoryDenyWriteExecute: Node compiles at run time, and aborts under it

@@ -240,7 +240,10 @@ def _refuse_if_not_private(run: Path) -> None:
 def _make(folder: Path, allowed: int) -> None:
     """Makes `folder`, or closes the one that is there to all that `allowed` does not grant."""
     try:
-        folder.mkdir(mode=allowed, parents=True, exist_ok=True)
+        made = not folder.exists()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if made:
+            folder.chmod(allowed)  # whatever the umask says
         found = folder.stat()
         if found.st_uid != os.geteuid():
             raise Denied(

@@ -229,10 +229,18 @@ def test_each_of_its_processes_is_replaced_when_it_is_killed(box: Box) -> None:
     assert box.ok("fusionctl chat 'still there'") == "You said: still there\n"
 
 
-def test_it_is_back_when_its_main_process_is_killed(box: Box) -> None:
+def test_it_is_back_when_its_main_process_is_killed_and_whoever_asks_waits_for_it(box: Box) -> None:
     pid = box.main_pid()
-    box.ok(f"kill -9 {pid}")
-    assert eventually(lambda: box.main_pid() not in (0, pid) and serves(box))
+    told = box.run(f"kill -9 {pid}; fusionctl chat 'still there'")
+    assert (told.returncode, told.stdout) == (0, "You said: still there\n"), told.stderr
+    assert "starting the daemon" not in told.stderr
+    assert box.main_pid() not in (0, pid)
+
+
+def test_its_processes_are_seen_with_what_they_take(box: Box) -> None:
+    eventually(lambda: serves(box))
+    actors = json.loads(box.ok("fusionctl health --json"))["actors"]
+    assert all(actor["rss_bytes"] > 0 for actor in actors)
 
 
 @pytest.mark.parametrize("whom", ["its main process", "all of it"])

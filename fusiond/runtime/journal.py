@@ -73,7 +73,8 @@ class Journal:
     def _append(self, line: bytes) -> None:
         if self._fd is None:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            self._fd = os.open(self._path, flags, self._mode)
+            self._fd = os.open(self._path, flags, 0o600)
+            os.fchmod(self._fd, self._mode)
             self._size = os.fstat(self._fd).st_size
         os.write(self._fd, line)
         self._size += len(line)

@@ -60,12 +60,24 @@ def share_heap() -> None:
     _libc.mallopt(_M_ARENA_MAX, 1)
 
 
+def is_there(pid: int) -> bool:
+    """Whether there is a process of ours with this pid, were it a zombie."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def is_fit(pid: int) -> bool:
-    """Whether the process can run: it is there, neither stopped by a signal or a tracer nor on its way out."""
+    """Whether the process can run: it is there, neither stopped by a signal or a tracer nor on its way out.
+
+    Where /proc hides what may not be traced (its option hidepid), only whether it is there.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
-        return False
+        return is_there(pid)
     fields = stat[stat.rindex(b")") + 2 :].split(maxsplit=29)  # from `state`, the third of proc(5)
     state, flags, pending = fields[0], int(fields[6]), int(fields[28])
     killed = flags & _PF_EXITING or pending & 1 << (signal.SIGKILL - 1)

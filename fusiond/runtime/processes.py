@@ -19,7 +19,6 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -364,7 +363,7 @@ class Processes:
         if isinstance(word, Blank):
             self._asked -= 1
             lifeline = socket.socket(fileno=fds[0])
-            if Path(f"/proc/{word.pid}").exists():  # else it has been reaped before we knew it
+            if linux.is_there(word.pid):  # else it has been reaped before we knew it
                 self._blanks.append(self._adopt(Process(word.pid, lifeline, word.warmth)))
             self._supply()
             self._retire()

@@ -24,6 +24,7 @@ from fusiond.config.schema import ToolsSettings
 
 Kind = Literal["bubblewrap", "landlock", "none"]
 
+_UNSHARED = ("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc")
 _PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt")
 _OF_ETC = (  # what programs look up; not what services keep there, keys among it
     *(
@@ -130,7 +131,7 @@ def _bubblewrap_works() -> bool:
 
 
 def _bubblewrap(workspace: Path) -> list[str]:
-    words = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    words = ["bwrap", *_UNSHARED, "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     for path in _READ_ONLY:
         if os.path.islink(path):  # noqa: PTH114 - /bin on a merged /usr
             words += ["--symlink", os.readlink(path), path]  # noqa: PTH115

@@ -17,6 +17,7 @@ from tests.bench import (
     agents,
     batch,
     calls,
+    clients,
     first_token,
     idle,
     machine,
@@ -24,6 +25,7 @@ from tests.bench import (
     recovery,
     resume,
     roundtrip,
+    service,
     soak,
     startup,
     streams,
@@ -44,6 +46,8 @@ _SCRIPTS = (
     "calls",
     "startup",
     "idle",
+    "clients",
+    "service",
 )
 _ONLY_IF_NAMED = ("soak",)
 
@@ -106,6 +110,8 @@ def _run(name: str, options: argparse.Namespace) -> Report:
         "calls": lambda: calls.run(_say, blocks=times or 20),
         "startup": lambda: startup.run(_say, rounds=times or 40),
         "idle": lambda: idle.run(_say, window_s=options.window),
+        "clients": lambda: clients.run(_say),
+        "service": lambda: service.run(_say, rounds=times or 10),
         "soak": lambda: soak.run(_say, requests=options.requests),
     }
     report = runs[name]()
