@@ -19,7 +19,7 @@ import msgspec
 from fusionctl import control, holder, homes
 from fusionctl.holder import Holder
 from fusiond.errors import Busy, ConfigError, Denied, FusionError, Unreachable
-from fusiond.paths import Paths, prepare, service_paths
+from fusiond.paths import JOURNAL_MARKER, Paths, prepare
 from fusiond.protocol.control import Health
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def reach(home: str | None, *, autostart: bool, notice: Notice) -> Daemon:
     for paths in found:
         if (daemon := running(paths, replace=autostart, notice=notice)) is not None:
             return daemon
-    if found[-1] == service_paths():  # systemd keeps its folder only while it starts the service again
-        return _service(found[-1], notice)
+        if _systemd_has(paths):
+            return _service(paths, notice)
     if not autostart:
         raise Unreachable(
             f"no daemon is running for {homes.name(found[0])}", advice="start it with: fusionctl start"
@@ -65,15 +65,30 @@ def reach(home: str | None, *, autostart: bool, notice: Notice) -> Daemon:
     return launch(found[0], notice=notice)
 
 
+def _systemd_has(paths: Paths) -> bool:
+    """The last daemon here was a service, and systemd is about to start it again."""
+    try:
+        words = (paths.logs / JOURNAL_MARKER).read_text().split()
+    except OSError:
+        return False
+    import subprocess
+
+    scope = ["--user"] if "--user" in words else []
+    command = ["systemctl", *scope, "is-active", words[-1].partition("=")[2]]
+    try:
+        state = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        return False
+    return state in ("activating", "active", "reloading")
+
+
 def _service(paths: Paths, notice: Notice) -> Daemon:
-    """The system's service, which is about to come back."""
+    """The service, which is about to come back."""
     notice("waiting for the service fusiond to come back")
     deadline = time.monotonic() + _RETURN
-    while paths.run.is_dir():
+    while time.monotonic() < deadline:
         if (daemon := running(paths, replace=False, notice=notice)) is not None:
             return daemon
-        if time.monotonic() >= deadline:
-            break
         time.sleep(0.02)
     raise Unreachable(
         "the service fusiond does not come back",

@@ -45,7 +45,7 @@ UMask=0077
 # /run/fusion: sockets. /var/lib/fusion: conversations, jobs, the tools' workspace.
 RuntimeDirectory=fusion
 RuntimeDirectoryMode=0750
-# while it is there without a daemon, a client knows that the service is about to come back
+# kept while the service is started again, so that clients know where it will be
 RuntimeDirectoryPreserve=restart
 StateDirectory=fusion
 StateDirectoryMode=0750

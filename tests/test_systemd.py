@@ -322,6 +322,32 @@ def test_a_batch_goes_on_after_a_power_cut_in_the_middle(box: Box) -> None:
     check_results(box, job, 3000)
 
 
+def test_a_user_has_a_service_of_ones_own(box: Box, lab: GatedModel) -> None:
+    box.ok("install -d -o ann /run/user/$(id -u ann) && systemctl start user@$(id -u ann)")
+    box.ok("mkdir -p /home/ann/.config/fusion")
+    box.write("/home/ann/.config/fusion/config.toml", lab.configuration)
+    box.ok("chown -R ann /home/ann/.config")
+
+    def ann(command: str) -> str:
+        done = as_user(box, "ann", f"XDG_RUNTIME_DIR=/run/user/$(id -u) {command}")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    ann("fusionctl service install --user")
+    ann("systemctl --user enable --now fusiond")
+    assert ann("fusionctl chat hello") == "You said: hello\n"
+    pid = ann("systemctl --user show -p MainPID --value fusiond").strip()
+    assert f"pid {pid} " in ann("fusionctl health")
+    box.ok(f"kill -9 {pid}")
+    assert ann("fusionctl chat again") == "You said: again\n"
+    now = ann("systemctl --user show -p MainPID --value fusiond").strip()
+    assert now not in ("0", pid)  # systemd's, and none that the chat has started
+    assert f"pid {now} " in ann("fusionctl health")
+    assert "fusiond test/echo" in ann("fusionctl logs")
+    ann("fusionctl service uninstall --user")
+    box.ok("systemctl stop user@$(id -u ann)")
+
+
 def test_uninstall_removes_what_install_wrote(box: Box) -> None:
     box.ok("fusionctl service uninstall")
     assert box.run("systemctl is-active fusiond").stdout.strip() != "active"
