@@ -14,7 +14,8 @@ Type=notify
 ExecStart={fusiond}
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
-RestartSec=100ms
+# at once: systemd would add up to a quarter of a second to any other time
+RestartSec=0
 # petted from the loop that supervises
 WatchdogSec=10s
 WatchdogSignal=SIGKILL
@@ -26,6 +27,11 @@ OOMPolicy=continue
 KillMode=mixed
 LimitCORE=0"""
 
+_LIMIT = """\
+# only what ends before it has begun, a broken installation, can be as quick as this
+StartLimitIntervalSec=60
+StartLimitBurst=250"""
+
 _SYSTEM = """\
 # The system's service. Written by `fusionctl service install`; what you change belongs into a drop-in:
 #   systemctl edit fusiond
@@ -33,8 +39,7 @@ _SYSTEM = """\
 Description=Fusion, a supervised runtime for LLM work
 Wants=network-online.target
 After=network-online.target
-# it is started again for ever: its own policy backs off, and only a broken installation ends it at once
-StartLimitIntervalSec=0
+{limit}
 
 [Service]
 {life}
@@ -101,7 +106,7 @@ _USER = """\
 #   systemctl --user edit fusiond
 [Unit]
 Description=Fusion, a supervised runtime for LLM work
-StartLimitIntervalSec=0
+{limit}
 
 [Service]
 {life}
@@ -136,13 +141,13 @@ def system(fusiond: str, prefix: str = "/etc") -> list[File]:
     return [  # the folders' names are systemd's
         File(f"{prefix}/sysusers.d/fusion.conf", _SYSUSERS),
         File(f"{prefix}/tmpfiles.d/fusion.conf", _TMPFILES),  # noqa: S108
-        File(f"{prefix}/systemd/system/fusiond.service", _SYSTEM.format(life=_life(fusiond))),
+        File(f"{prefix}/systemd/system/fusiond.service", _SYSTEM.format(life=_life(fusiond), limit=_LIMIT)),
     ]
 
 
 def user(fusiond: str) -> list[File]:
     """Of a user's own service."""
-    return [File(".config/systemd/user/fusiond.service", _USER.format(life=_life(fusiond)))]
+    return [File(".config/systemd/user/fusiond.service", _USER.format(life=_life(fusiond), limit=_LIMIT))]
 
 
 def _life(fusiond: str) -> str:
