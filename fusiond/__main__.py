@@ -24,9 +24,19 @@ def command(home: Path | None) -> None:
 
     Example: fusiond --home ~/fusion
     """
+    from fusiond import paths as places
+    from fusiond.runtime import anew, child, processes
+
+    env = dict(os.environ)
+    paths = places.resolve(None if home is None else str(home), env)
+    child.title(f"supervisor {paths.home or ''}".rstrip())
+    # before there is a secret in our memory, for it is the fork server's too; and what either of us imports further is
+    # imported at the same time
+    forkserver = None if anew.will_seal(env) else processes.fork_forkserver(f"ipc://{paths.actors_socket}")
+
     from fusiond import daemon
 
-    sys.exit(daemon.main(None if home is None else str(home)))
+    sys.exit(daemon.main(paths, env, forkserver))
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import signal
 import socket
 import sys
@@ -23,12 +22,12 @@ from fusiond.config import BUILT_IN_PROVIDERS, Config
 from fusiond.errors import FusionError
 from fusiond.paths import Paths
 from fusiond.protocol.control import About, ReloadReport, told
-from fusiond.runtime import anew, child, code, leftovers, linux, lock, tree
+from fusiond.runtime import anew, code, leftovers, linux, lock, tree
 from fusiond.runtime.control import Control
 from fusiond.runtime.journal import Journal, stamp
 from fusiond.runtime.logs import Logs, log_to_journal, start_logging, under_systemd
 from fusiond.runtime.notify import Notifier
-from fusiond.runtime.processes import Process, fork_forkserver
+from fusiond.runtime.processes import Process
 from fusiond.runtime.supervisor import Supervisor
 from fusiond.supervision.spec import Limits
 from fusiond.transport.access import Access
@@ -40,16 +39,13 @@ log = logging.getLogger(__name__)
 _UPKEEP = 5.0  # seconds
 _OWN_LOG = "fusiond"
 _LOCK = "lock"
-_SECRET = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
 
 
-def main(home: str | None) -> int:
-    """Runs the daemon of `home` until it is told to end; returns its exit status."""
-    env = dict(os.environ)
-    paths = places.resolve(home, env)
-    child.title(f"supervisor {paths.home or ''}".rstrip())
-    # before there is any secret in our memory: it is the fork server's too
-    forkserver = None if _to_be_sealed(env) else fork_forkserver(_actors_endpoint(paths))
+def main(paths: Paths, env: dict[str, str], forkserver: Process | None) -> int:
+    """Runs the daemon at `paths` until it is told to end; returns its exit status.
+
+    `env`: our environment. `forkserver`: the first one, if it has been forked already.
+    """
     brought = anew.brought()
     env |= brought.secrets
     config = configuration.load(paths.config_file, env)
@@ -96,23 +92,14 @@ def _seal(config: Config, env: Mapping[str, str]) -> None:
     process of ours does.
     """
     keys = _key_names(config)
-    if secrets := {name: env[name] for name in os.environ if name in keys or _SECRET.search(name)}:
+    if secrets := {name: env[name] for name in os.environ if name in keys or anew.is_secret(name)}:
         anew.begin(secrets)
-
-
-def _to_be_sealed(env: Mapping[str, str]) -> bool:
-    """Whether `_seal` will start us again, as far as names tell."""
-    return not anew.begun() and any(map(_SECRET.search, env))
 
 
 def _key_names(config: Config) -> set[str]:
     """The variables that may hold a key, those that the configuration sets aside included."""
     providers = (*BUILT_IN_PROVIDERS.values(), *config.providers.values())
     return {provider.api_key_env for provider in providers if provider.api_key_env}
-
-
-def _actors_endpoint(paths: Paths) -> str:
-    return f"ipc://{paths.actors_socket}"
 
 
 async def _run(
@@ -140,7 +127,7 @@ async def _run(
         tree.parts(config, paths, configuration.resolve_keys(config, env)),
         limits=_limits(config),
         listeners=(clients, actors),
-        actors_endpoint=_actors_endpoint(paths),
+        actors_endpoint=f"ipc://{paths.actors_socket}",
         journal=journal,
         logs=logs,
         log_level=config.log_level,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from typing import NamedTuple, NoReturn
 
 _SECRETS_FD = "FUSION_SECRETS_FD"
 _KEPT_FDS = "FUSION_KEPT_FDS"
+_SECRET = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
 
 
 class Brought(NamedTuple):
@@ -43,9 +45,14 @@ def begin(
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606 — ourselves
 
 
-def begun() -> bool:
-    """Whether we have been through `begin`."""
-    return _SECRETS_FD in os.environ
+def is_secret(name: str) -> bool:
+    """Whether a variable is named like a secret."""
+    return _SECRET.search(name) is not None
+
+
+def will_seal(env: Mapping[str, str]) -> bool:
+    """Whether there is to be a `begin` that puts secrets aside, as far as names tell."""
+    return _SECRETS_FD not in env and any(map(is_secret, env))
 
 
 def brought() -> Brought:
