@@ -11,6 +11,13 @@ lint:
 test:
     pytest
 
+# fusiond/docs/configuration.md, and the completion files
+generate:
+    python -m fusiond.config.reference > fusiond/docs/configuration.md
+    fusionctl completion bash > fusionctl/completions/fusionctl
+    fusionctl completion zsh > fusionctl/completions/_fusionctl
+    fusionctl completion fish > fusionctl/completions/fusionctl.fish
+
 # minutes long: soak tests
 slow:
     pytest -m slow

@@ -57,7 +57,7 @@ _EXAMPLES: tuple[tuple[str, str, Section], ...] = (
 def _sample() -> str:
     defaults = Config()
     blocks = [_INTRODUCTION, _lines(Config(model=FIRST_CHOICE["openai"]))]
-    blocks += [f"[{path}]\n{_lines(section)}" for path, section in _sections(defaults) if _lines(section)]
+    blocks += [f"[{path}]\n{_lines(section)}" for path, section in sections(defaults) if _lines(section)]
     blocks += [
         f"[actors.{kind}]\n{_lines(actor, explained=number == 0)}"
         for number, (kind, actor) in enumerate(defaults.actors.items())
@@ -67,13 +67,13 @@ def _sample() -> str:
     return "\n".join(blocks)
 
 
-def _sections(section: Section, path: str = "") -> Iterator[tuple[str, Section]]:
+def sections(section: Section, path: str = "") -> Iterator[tuple[str, Section]]:
     """The tables that are always there, below `section`."""
     for field in msgspec.structs.fields(section):
         if is_section(field.type):
             inner = getattr(section, field.name)
             yield f"{path}{field.name}", inner
-            yield from _sections(inner, f"{path}{field.name}.")
+            yield from sections(inner, f"{path}{field.name}.")
 
 
 def _lines(section: Section, *, brief: bool = False, explained: bool = True) -> str:
@@ -84,12 +84,12 @@ def _lines(section: Section, *, brief: bool = False, explained: bool = True) -> 
         gathered = field.name == FREE_TABLES.get(type(section))
         if gathered or is_section(field.type) or named_tables(field.type) or (brief and not value):
             continue
-        meaning = _meaning(field.type) if explained else ""
-        text += (f"# {meaning}\n" if meaning else "") + f"#{field.name} = {toml_value(value)}\n"
+        told = meaning(field.type) if explained else ""
+        text += (f"# {told}\n" if told else "") + f"#{field.name} = {toml_value(value)}\n"
     return text
 
 
-def _meaning(kind: Any) -> str:
+def meaning(kind: Any) -> str:
     """The description that stands at a key's type."""
     found = (one.description for one in get_args(kind)[1:] if isinstance(one, msgspec.Meta))
     return next(found, None) or ""

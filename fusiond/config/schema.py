@@ -123,14 +123,17 @@ class ProviderSettings(Section, frozen=True, kw_only=True):
 class McpServer(Section, frozen=True, kw_only=True):
     """One MCP server: a command to run, or the URL of one that runs elsewhere."""
 
-    command: str = ""
-    args: list[str] = []
-    env: dict[str, str] = {}
-    cwd: str = ""
-    url: str = ""
-    headers: dict[str, str] = {}
+    command: Annotated[str, Meta(description="the program to run")] = ""
+    args: Annotated[list[str], Meta(description="its arguments")] = []
+    env: Annotated[
+        dict[str, str],
+        Meta(description="its environment, besides HOME, PATH and the like; secrets belong here"),
+    ] = {}
+    cwd: Annotated[str, Meta(description="the folder it runs in, relative to this file's")] = ""
+    url: Annotated[str, Meta(description="instead of a command, where a server runs (streamable HTTP)")] = ""
+    headers: Annotated[dict[str, str], Meta(description="what is sent with each request to the URL")] = {}
     timeout_s: Annotated[float, Meta(gt=0, le=86_400, description="a call is given up after so long")] = 60
-    enabled: bool = True
+    enabled: Annotated[bool, Meta(description="false: it is not run")] = True
 
 
 FUSION_SERVER = "fusion"
@@ -195,11 +198,15 @@ class ToolsSettings(Section, frozen=True, kw_only=True):
 class AgentDefinition(Section, frozen=True, kw_only=True):
     """An agent: who it is and which tools it may use (`mcp:SERVER/*` for all of a server's)."""
 
-    description: str = ""
-    system_prompt: str = ""
-    tools: list[str] = []
-    model: str = ""
-    max_steps: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    description: Annotated[str, Meta(description="what it is good for; by this an agent is chosen")] = ""
+    system_prompt: Annotated[str, Meta(description="who it is and how it works")] = ""
+    tools: Annotated[
+        list[str], Meta(description="the tools it may use, and no others; mcp:SERVER/TOOL, mcp:SERVER/*")
+    ] = []
+    model: Annotated[str, Meta(description="the model it thinks with; empty: the default one")] = ""
+    max_steps: Annotated[
+        int, Meta(ge=0, le=10_000, description="a run ends after so many steps; 0: as all agents")
+    ] = 0
 
 
 class AgentsSettings(Section, frozen=True, kw_only=True):
