@@ -105,9 +105,13 @@ class Actor:
         """Lets go of what `setup` took. Called on a graceful end only."""
 
 
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises; the second for text that is no UTF-8, the third for nesting without end."""
+
+
 def decoded(decode: Callable[[bytes], Ask], call: Call) -> Ask:
     """The body of a call. Raises BadRequest for one that is nothing of the kind."""
     try:
         return decode(call.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # the latter for text that is no UTF-8
+    except UNDECODABLE as error:
         raise BadRequest(f"{call.verb} does not understand its request: {error}") from error

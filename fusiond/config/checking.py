@@ -51,7 +51,7 @@ def parse(text: str) -> tuple[dict[str, Any], list[Problem]]:
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
         return {}, [_syntax(str(error), text)]
     faults = [*_in_section(raw, Config, ""), *_in_model(raw)]
     lines = key_lines(text) if faults else {}
@@ -61,8 +61,11 @@ def parse(text: str) -> tuple[dict[str, Any], list[Problem]]:
 def _syntax(error: str, text: str) -> Problem:
     line = re.search(r"\(at line (\d+)", error)
     words = re.sub(r" \(at .*\)$", "", error)
-    last = text.rstrip("\n").count("\n") + 1
-    return Problem("", int(line[1]) if line else last, f"this is not TOML: {words}")
+    return Problem("", int(line[1]) if line else _last(text), f"this is not TOML: {words}")
+
+
+def _last(text: str) -> int:
+    return text.rstrip("\n").count("\n") + 1
 
 
 def _placed(fault: Fault, lines: Mapping[tuple[str, ...], int]) -> Problem:

@@ -129,7 +129,7 @@ class Control:
             )
         except FusionError as error:
             self._listener.send(peer.identity, encode(failure(header.id, error)))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             refused = BadRequest(f"{header.verb}: {error}")
             self._listener.send(peer.identity, encode(failure(header.id, refused)))
         except Exception as error:
