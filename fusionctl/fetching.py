@@ -13,7 +13,7 @@ from fusiond.models import SMOLLM2, pull
 
 async def fetch_embedded_model(home: str | None) -> Path:
     """The model's file, fetched if need be, its progress on standard error. Cancelling ends the download."""
-    models = homes.candidates(home)[0].models
+    models = homes.spoken_to(home).models
     given_up = False
 
     with shown(f"local/{SMOLLM2.name}") as show:

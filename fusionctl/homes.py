@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
+from fusiond.errors import Denied
 from fusiond.paths import Paths, resolve, service_paths
 
 
@@ -17,6 +19,18 @@ def candidates(home: str | None) -> list[Paths]:
     if own.home is not None or own.run == service.run or not service.run.is_dir():
         return [own]
     return [own, service]
+
+
+def spoken_to(home: str | None) -> Paths:
+    """The home of the daemon that a command would speak to; the first of all where none runs."""
+    from fusionctl import holder
+
+    found = candidates(home)
+    for paths in found:
+        with suppress(Denied):
+            if holder.find(paths) is not None:
+                return paths
+    return found[0]
 
 
 def recorded(home: str | None) -> Paths:

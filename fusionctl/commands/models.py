@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from fusionctl import output
+from fusionctl import homes, output
 from fusionctl.invocation import Invocation, notice
-from fusiond.paths import Paths, resolve
+from fusiond.paths import Paths
 
 if TYPE_CHECKING:
     from fusiond.models import Pinned, Progress
@@ -56,7 +56,7 @@ def pull(invocation: Invocation, name: str, as_json: bool) -> None:
     """
     from fusiond.models.registry import fetchable
 
-    folder = resolve(invocation.home).models
+    folder = homes.spoken_to(invocation.home).models
     model = fetchable(name.removeprefix("local/"), folder)
     file = fetch(folder, model)
     if as_json:
@@ -79,7 +79,7 @@ def add(invocation: Invocation, name: str, path: Path) -> None:
     from fusiond.models import add as record
 
     name = name.removeprefix("local/")
-    file = record(resolve(invocation.home).models, name, path)
+    file = record(homes.spoken_to(invocation.home).models, name, path)
     click.echo(f"local/{name}: {file}")
 
 
@@ -95,7 +95,7 @@ class _Row(NamedTuple):
 
 
 def _put_list(invocation: Invocation, as_json: bool) -> None:
-    rows = list(_rows(resolve(invocation.home)))
+    rows = list(_rows(homes.spoken_to(invocation.home)))
     if as_json:
         output.put_json(
             [{"name": row.name, "provider": row.provider, "present": row.present} for row in rows]

@@ -247,7 +247,7 @@ def _disk(models_dir: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise Denied(
                 f"{models_dir} may not be written to: {error.strerror}",
-                advice="set FUSION_MODELS to another folder",
+                advice="ask whoever it belongs to, or set FUSION_MODELS to another folder",
             ) from None
         raise StorageError(f"{models_dir} cannot be used: {error.strerror}") from None
 

@@ -117,7 +117,8 @@ def add(models_dir: Path, name: str, path: Path) -> Path:
         _record(models_dir, name, path)
     except PermissionError:
         raise Denied(
-            f"{models_dir} may not be written to", advice="set FUSION_MODELS to another folder"
+            f"{models_dir} may not be written to",
+            advice="ask whoever it belongs to, or set FUSION_MODELS to another folder",
         ) from None
     except OSError as error:
         raise StorageError(f"{models_dir / RECORD} cannot be written: {error.strerror}") from None
