@@ -64,7 +64,7 @@ async def converse(
 
 @pytest.mark.parametrize(
     "seconds",
-    [30, pytest.param(600, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
+    [15, pytest.param(600, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
 )
 async def test_nothing_is_lost_whatever_is_killed(tree: Tree, seconds: int) -> None:
     seed = int(os.environ.get("FUSION_TEST_SEED") or secrets.randbits(32))

@@ -50,8 +50,13 @@ def test_the_first_chat_on_a_fresh_machine_is_answered(tree: Tree) -> None:
 def test_the_first_batch_on_a_fresh_machine_is_answered(tree: Tree, home: Path) -> None:
     """With no model yet: it is fetched, as for a chat."""
     tree.environment["FUSION_MODELS"] = str(home / "models")
-    (home / "prompts.txt").write_text("What is the capital of France?\nAnd of Italy?\n")
-    done = tree.run("batch", "prompts.txt")
+    asked = [{"role": "user", "content": "What is the capital of France?"}]
+    body = {"messages": asked, "max_tokens": 20}
+    lines = [
+        {"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body} for id in ("a", "b")
+    ]
+    (home / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    done = tree.run("batch", "prompts.jsonl")
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["error"] for line in done.stdout.splitlines()] == [None, None]
     assert "Paris" in done.stdout

@@ -112,7 +112,7 @@ async def test_a_router_hands_the_task_over_for_good(client: Client, model: Scri
 
     reply = await run(client, "router", task, on_event=answer_as_poet)
     assert (reply.answer, reply.answered_by, reply.steps) == ("O sea!", "poet", 1)
-    assert len(model.requests) == requests + 2
+    assert sum(task in str(request) for request in model.requests[requests:]) == 2
     assert [event.step.thought for event in events if event.step] == ["it fits", "it fits"]
     child = await recorded(client, f"{reply.run}.1")
     assert (child.agent, child.parent, child.answer) == ("poet", reply.run, "O sea!")
