@@ -149,6 +149,12 @@ async def _run(
         loop.call_soon(supervisor.shut_down)
         return ReloadReport(list(supervisor.parts), anew=True)
 
+    def stop() -> None:
+        """Whoever wants it ended does not want it to begin anew."""
+        nonlocal beginning_anew
+        beginning_anew = False
+        supervisor.shut_down()
+
     def take_configuration() -> list[str]:
         nonlocal config, configured
         read_at = stamp()
@@ -199,12 +205,12 @@ async def _run(
         str(paths.supervisor_socket),
         orders.dup().detach(),
         reload,
-        supervisor.shut_down,
+        stop,
         about,
         Access(tree.access_rules(config, paths)),
     )
-    loop.add_signal_handler(signal.SIGTERM, supervisor.shut_down)
-    loop.add_signal_handler(signal.SIGINT, supervisor.shut_down)
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_signal_handler(signal.SIGINT, stop)
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     journal.record("started", "supervisor", pid=os.getpid())
     supervisor.boot()

@@ -92,6 +92,25 @@ def test_new_code_takes_over_in_the_middle_of_a_batch(tree: Tree, source: Path) 
     assert not [result for result in results if result["error"]]
 
 
+def test_a_stop_in_the_middle_of_beginning_anew_is_a_stop(
+    tree: Tree, model: GatedModel, source: Path
+) -> None:
+    tree.configure(model.configuration + "[supervisor]\nshutdown_grace_s = 1.5\n")
+    tree.start()
+    model.close_gate(1)
+    chat = tree.popen("--no-autostart", "chat", "one two three")  # what is drained waits for it
+    assert model.waiting.wait(10)
+    install_version(source, "0.2.0")
+    reload = tree.popen("reload")
+    eventually(lambda: '"kind":"reloaded"' in (tree.home / "state" / "events.jsonl").read_text())
+    tree.ok("stop")
+    assert tree.supervisor is None
+    for process in (reload, chat):
+        process.kill()
+        process.communicate()
+    model.gate.set()
+
+
 @pytest.mark.parametrize("file", ["fusiond/actors/llm.py", "fusiond/daemon.py"])
 def test_code_that_does_not_start_is_not_taken(
     tree: Tree, model: GatedModel, source: Path, file: str

@@ -127,11 +127,12 @@ class Logs:
         self.folder = folder
         self.journal = _journal_socket() if journal else None
         marker = folder / JOURNAL_MARKER
-        if journal:
-            marker.write_text(" ".join(_match()))
-            marker.chmod(0o640)
-        else:
-            marker.unlink(missing_ok=True)
+        with suppress(OSError):  # a full disk
+            if journal:
+                marker.write_text(" ".join(_match()))
+                marker.chmod(0o640)
+            else:
+                marker.unlink(missing_ok=True)
 
     def open(self, actor: str) -> int:
         """A descriptor to append with, not inherited. Raises OSError."""
