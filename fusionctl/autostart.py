@@ -18,8 +18,9 @@ import msgspec
 
 from fusionctl import control, holder, homes
 from fusionctl.holder import Holder
+from fusionctl.service_manager import Unit, unit
 from fusiond.errors import Busy, ConfigError, Denied, FusionError, Unreachable
-from fusiond.paths import JOURNAL_MARKER, Paths, prepare
+from fusiond.paths import Paths, prepare
 from fusiond.protocol.control import Health
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ def reach(home: str | None, *, autostart: bool, notice: Notice) -> Daemon:
     for paths in found:
         if (daemon := running(paths, replace=autostart, notice=notice)) is not None:
             return daemon
-        if _systemd_has(paths):
-            return _service(paths, notice)
+        if (service := unit(paths)) is not None and service.comes_back():
+            return _service(paths, service, notice)
     if not autostart:
         raise Unreachable(
             f"no daemon is running for {homes.name(found[0])}", advice="start it with: fusionctl start"
@@ -65,34 +66,17 @@ def reach(home: str | None, *, autostart: bool, notice: Notice) -> Daemon:
     return launch(found[0], notice=notice)
 
 
-def _systemd_has(paths: Paths) -> bool:
-    """The last daemon here was a service, and systemd is about to start it again."""
-    try:
-        words = (paths.logs / JOURNAL_MARKER).read_text().split()
-    except OSError:
-        return False
-    import subprocess
-
-    scope = ["--user"] if "--user" in words else []
-    command = ["systemctl", *scope, "is-active", words[-1].partition("=")[2]]
-    try:
-        state = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    except FileNotFoundError:
-        return False
-    return state in ("activating", "active", "reloading")
-
-
-def _service(paths: Paths, notice: Notice) -> Daemon:
+def _service(paths: Paths, service: Unit, notice: Notice) -> Daemon:
     """The service, which is about to come back."""
-    notice("waiting for the service fusiond to come back")
+    notice(f"waiting for {service.name} to come back")
     deadline = time.monotonic() + _RETURN
     while time.monotonic() < deadline:
         if (daemon := running(paths, replace=False, notice=notice)) is not None:
             return daemon
         time.sleep(0.02)
     raise Unreachable(
-        "the service fusiond does not come back",
-        advice="see: systemctl status fusiond; or use a daemon of your own: --home DIR",
+        f"{service.name} does not come back",
+        advice=f"see: {' '.join(service.systemctl('status'))}; or use a daemon of your own: --home DIR",
     )
 
 

@@ -118,7 +118,7 @@ WantedBy=default.target
 _SYSUSERS = """\
 # The account of the service.
 u fusion - "Fusion" /var/lib/fusion
-# its members may also kill, restart, reload and stop; they must be members of fusion, too
+# its members may also kill, restart and reload; they must be members of fusion, too
 g fusion-operators -
 """
 

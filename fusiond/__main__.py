@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import click
 
 from fusiond import __version__
 from fusiond.errors import FusionError
+
+_PAUSE = 2.0  # seconds
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,7 +50,17 @@ def main() -> None:
         if os.environ.get("FUSION_DEBUG") == "1":
             raise
         click.echo(f"fusiond: {error}", err=True)
+        _tell_systemd(str(error))
         sys.exit(error.exit_code)
+
+
+def _tell_systemd(why: str) -> None:
+    """Where it is to start us again: what is wrong, and not too often; the configuration may be mended meanwhile."""
+    if "NOTIFY_SOCKET" in os.environ:
+        from fusiond.runtime.notify import Notifier
+
+        Notifier(os.environ).status(why)
+        time.sleep(_PAUSE)
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def test_a_member_of_its_group_uses_it_and_gives_no_orders(box: Box) -> None:
     (session,) = json.loads(as_user(box, "ann", "fusionctl sessions list --json").stdout)
     assert session["title"] == "one-two"
     assert as_user(box, "ann", "fusionctl events").returncode == 0
-    for order in ("kill router", "restart llm.0", "reload", "stop"):
+    for order in ("kill router", "restart llm.0", "reload"):
         refused = as_user(box, "ann", f"fusionctl {order}")
         assert refused.returncode == 77, order
         assert "ann may not" in refused.stderr
@@ -348,6 +348,25 @@ def test_a_user_has_a_service_of_ones_own(box: Box, lab: GatedModel) -> None:
     assert "fusiond test/echo" in ann("fusionctl logs")
     ann("fusionctl service uninstall --user")
     box.ok("systemctl stop user@$(id -u ann)")
+
+
+def test_a_wrong_configuration_is_said_and_mended_without_a_start(box: Box, lab: GatedModel) -> None:
+    good = box.ok("cat /etc/fusion/config.toml")
+    box.write("/etc/fusion/config.toml", "modle = 1\n")
+    box.ok(f"kill -9 {box.main_pid()}")
+    eventually(lambda: "did you mean model" in box.ok("systemctl show fusiond -p StatusText"), within=10)
+    box.write("/etc/fusion/config.toml", good)
+    eventually(lambda: serves(box), within=10)
+
+
+def test_fusionctl_stops_it_by_systemd(box: Box) -> None:
+    refused = as_user(box, "olga", "fusionctl stop")
+    assert refused.returncode == 77
+    assert "systemctl stop fusiond" in refused.stderr
+    assert serves(box)
+    assert "stopped: pid" in box.ok("fusionctl stop")
+    assert box.run("systemctl is-active fusiond").stdout.strip() == "inactive"
+    box.ok("systemctl start fusiond")
 
 
 def test_uninstall_removes_what_install_wrote(box: Box) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from fusionctl import output
+from fusionctl import homes, output
 from fusionctl.invocation import Invocation
 from fusiond.errors import ConfigError, Denied, FusionError
 from fusiond.paths import resolve
@@ -31,7 +31,7 @@ def show(invocation: Invocation, as_json: bool) -> None:
     """
     from fusiond.config import load, shown, to_toml
 
-    file = resolve(invocation.home).config_file
+    file = homes.spoken_to(invocation.home).config_file
     tables = shown(load(file))
     if as_json:
         output.put_json(tables)
@@ -51,7 +51,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
     """
     from fusiond import config as configuration
 
-    file = resolve(ctx.obj.home).config_file
+    file = homes.spoken_to(ctx.obj.home).config_file
     problems = configuration.check(configuration.read_text(file))
     if as_json:
         output.put_json(problems)
@@ -68,7 +68,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
 @click.pass_obj
 def path(invocation: Invocation) -> None:
     """Print where the file is, or would be."""
-    click.echo(resolve(invocation.home).config_file)
+    click.echo(homes.spoken_to(invocation.home).config_file)
 
 
 @config.command(epilog="Example: fusionctl config init && fusionctl config show")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 
 import click
 import msgspec
@@ -11,7 +12,8 @@ import msgspec
 from fusionctl import autostart, control, holder, homes
 from fusionctl.holder import Holder
 from fusionctl.invocation import Invocation, notice
-from fusiond.errors import FusionError, ProtocolMismatch
+from fusionctl.service_manager import Unit, unit
+from fusiond.errors import Denied, FusionError, ProtocolMismatch
 from fusiond.paths import Paths
 from fusiond.protocol.control import Stopping
 
@@ -23,7 +25,8 @@ _PATIENCE = 60.0  # seconds for draining; the configuration's grace is 5 by defa
 def stop(invocation: Invocation) -> None:
     """Let the daemon finish what it can within its grace, end it, and wait until nothing of it is left.
 
-    A supervisor that does not answer is killed. Where none runs, that is fine too.
+    A service of systemd is stopped by systemd. A supervisor that does not answer is killed. Where none runs, that is
+    fine too.
     """
     for paths in homes.candidates(invocation.home):
         if (process := holder.find(paths)) is not None:
@@ -33,6 +36,9 @@ def stop(invocation: Invocation) -> None:
 
 
 def _stop(paths: Paths, process: Holder) -> None:
+    if process.service and (service := unit(paths)) is not None:
+        _stop_service(process, service)
+        return
     if not _asked(paths, process):
         if not process.ours:
             raise FusionError(autostart.hung(process), advice="ask whoever runs it to end it")
@@ -42,6 +48,21 @@ def _stop(paths: Paths, process: Holder) -> None:
         notice(f"the daemon (pid {process.pid}) has not ended after {_PATIENCE:g} s: killing it")
         holder.end(process)
     click.echo(f"stopped: pid {process.pid}")
+
+
+def _stop_service(process: Holder, service: Unit) -> None:
+    """systemd would only start it again."""
+    command = service.systemctl("stop")
+    if service.scope or os.geteuid() == 0:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise FusionError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+        click.echo(f"stopped: pid {process.pid} ({' '.join(command)})")
+        return
+    raise Denied(
+        f"{service.name} is a service of systemd, which would start it again",
+        advice=f"as root: {' '.join(command)}",
+    )
 
 
 def _asked(paths: Paths, process: Holder) -> bool:

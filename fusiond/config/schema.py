@@ -90,7 +90,7 @@ class AccessSettings(Section, frozen=True, kw_only=True):
 
     operators: Annotated[
         str,
-        Meta(description="the group whose members also give orders: kill, restart, reload, stop; any job"),
+        Meta(description="the group whose members also give orders: kill, restart, reload; any job"),
     ] = "fusion-operators"
 
 
