@@ -117,7 +117,6 @@ async def _run(
     clients = _listener(paths.router_socket, kept, mode)
     actors = _listener(paths.actors_socket, kept)
     orders = _listener(paths.supervisor_socket, kept, mode)
-    running_code = code.stamp()
     beginning_anew = False
     journal = Journal(paths.events, 0o640 if paths.shared else 0o600)
     started = configured = stamp()
@@ -214,6 +213,7 @@ async def _run(
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     journal.record("started", "supervisor", pid=os.getpid())
     supervisor.boot()
+    running_code = code.stamp()
     telling = asyncio.create_task(_tell(notifier, supervisor))
     telling.add_done_callback(lambda _: None if beginning_anew else notifier.stopping())
     upkeep = asyncio.create_task(_keep_up(supervisor, logs))
