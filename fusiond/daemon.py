@@ -122,6 +122,7 @@ async def _run(
     started = configured = stamp()
     notifier = Notifier(os.environ)
 
+    access = Access(tree.access_rules(config, paths))
     supervisor = Supervisor(
         tree.parts(config, paths, configuration.resolve_keys(config, env)),
         limits=_limits(config),
@@ -142,6 +143,8 @@ async def _run(
             raise FusionError(
                 f"the new code does not start: {why}", advice="nothing has changed; install it again"
             )
+        if supervisor.stopping:  # somebody has stopped it meanwhile
+            raise FusionError("the daemon is on its way down")
         beginning_anew = True
         notifier.reloading()
         journal.record("reloaded", "supervisor", detail="new code: everything is drained and begins anew")
@@ -167,6 +170,7 @@ async def _run(
         replaced = supervisor.reconfigure(parts, _limits(fresh), fresh.log_level) + gone
         config, configured = fresh, read_at
         logging.getLogger().setLevel(fresh.log_level)
+        access.change(tree.access_rules(fresh, paths))
         journal.record("reloaded", "supervisor", detail=", ".join(replaced) or "nothing changed")
         return replaced
 
@@ -206,7 +210,7 @@ async def _run(
         reload,
         stop,
         about,
-        Access(tree.access_rules(config, paths)),
+        access,
     )
     loop.add_signal_handler(signal.SIGTERM, stop)
     loop.add_signal_handler(signal.SIGINT, stop)
@@ -251,9 +255,12 @@ async def _keep_up(supervisor: Supervisor, logs: Logs) -> None:
     """What is looked after now and then: logs that have become too long, processes that have become too large."""
     while True:
         await asyncio.sleep(_UPKEEP)
-        supervisor.processes.rotate_logs()
-        supervisor.recycle()
-        logs.rotate_own(_OWN_LOG)
+        try:
+            supervisor.processes.rotate_logs()
+            supervisor.recycle()
+            logs.rotate_own(_OWN_LOG)
+        except Exception:  # the next time it may be possible
+            log.exception("what is looked after now and then could not be")
 
 
 def _listener(path: Path, kept: dict[str, int], mode: int = 0o600) -> socket.socket:

@@ -182,6 +182,13 @@ def test_an_operator_gives_orders_and_they_are_in_the_audit_log_like_the_refusal
     assert "ann may not kill" in told
 
 
+def test_the_group_of_operators_is_what_the_configuration_says(box: Box) -> None:
+    box.ok("printf '[access]\\noperators = \"mail\"\\n' >> /etc/fusion/config.toml; fusionctl reload")
+    assert as_user(box, "olga", "fusionctl kill agent.0").returncode == 77
+    box.ok("sed -i '/^.access/,$d' /etc/fusion/config.toml; fusionctl reload")
+    assert as_user(box, "olga", "fusionctl kill agent.0").returncode == 0
+
+
 def test_a_job_is_its_owners_and_the_operators(box: Box, counting: CountingModel) -> None:
     counting.gate.clear()
     ann = as_user(box, "ann", "echo hello > jobs.txt; fusionctl batch jobs.txt -m counting/x --detach")

@@ -39,6 +39,11 @@ class Access:
         self._rules = rules
         self._known: dict[tuple[int, int], tuple[float, Role | None]] = {}
 
+    def change(self, rules: AccessRules) -> None:
+        """Holds for connections made from now on."""
+        self._rules = rules
+        self._known.clear()
+
     @property
     def shared(self) -> bool:
         """Whether others than its own user may use the daemon."""
