@@ -90,6 +90,27 @@ def test_garbage_is_refused_and_what_follows_is_served(tree: Tree, name: str, ga
         assert body == b"x"
 
 
+BODIES = {
+    "no UTF-8": b"\x81\xa5actor\xa2\xff\xfe",
+    "nested without end": b"\x81\xa1x" + b"\x91" * 100_000,
+    "truncated": b"\x82\xa5actor\xa5llm.0",
+    "a list": b"\x91\xa5llm.0",
+}
+ORDERS = [("supervisor", "kill"), ("supervisor", "restart"), ("agent", "chat"), ("store", "sessions.show")]
+
+
+@pytest.mark.parametrize(("service", "verb"), ORDERS)
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_a_body_that_is_nothing_of_the_kind_is_a_bad_request(
+    tree: Tree, service: str, verb: str, body: bytes
+) -> None:
+    with Stranger(tree, "supervisor" if service == "supervisor" else "router") as stranger:
+        stranger.send(pack(encode(Request(b"b" * 16, service, verb)), body))
+        failure = to_client.decode(unpack(stranger.recv())[0])
+        assert isinstance(failure, Failure)
+        assert failure.code == "bad_request", failure.message
+
+
 @pytest.mark.parametrize("name", SOCKETS)
 def test_another_version_of_the_protocol_is_told_so(tree: Tree, name: str) -> None:
     old = MAGIC[:2] + b"\x00" + encode(Request(b"i" * 16, "agent", "chat"))[3:]
