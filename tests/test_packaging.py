@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fusiond import __version__
 from tests.tree import ROOT
 
 COMPLETIONS = {
@@ -71,7 +72,8 @@ def test_the_wheel_is_whole_and_works_in_a_clean_environment(
 ) -> None:
     wheel, _ = packages
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"fusiond/py.typed", "fusionctl/py.typed", "fusiond/docs/configuration.md"} <= set(names)
+    documents = {f"fusiond/docs/{path.name}" for path in (ROOT / "fusiond" / "docs").glob("*.md")}
+    assert {"fusiond/py.typed", "fusionctl/py.typed", *documents} <= set(names)
     assert not [name for name in names if name.startswith("tests/")]
     assert [name for name in names if name.endswith("licenses/LICENSE")]
     programs = install(tmp_path, [wheel])
@@ -84,6 +86,7 @@ def test_the_wheel_is_whole_and_works_in_a_clean_environment(
     )
     fusionctl = programs / "fusionctl"
     try:
+        assert __version__ in run(fusionctl, "--version", cwd=tmp_path)
         run(fusionctl, "config", "check", cwd=tmp_path, FUSION_HOME=str(home))
         run(fusionctl, "start", cwd=tmp_path, FUSION_HOME=str(home))
         health = json.loads(run(fusionctl, "health", "--json", cwd=tmp_path, FUSION_HOME=str(home)))
