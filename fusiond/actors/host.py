@@ -21,6 +21,8 @@ from fusiond.protocol.envelope import (
     Failure,
     HandBack,
     Held,
+    Leave,
+    Left,
     Refusal,
     Register,
     Reply,
@@ -43,6 +45,8 @@ _REPLIES = (Chunk, Reply, Failure)  # a tuple: a union would be made anew for ea
 _ALONE = 1.0  # seconds to wait for the router's welcome before being ready without it
 _AGAIN = 0.05  # seconds until a refused actor registers again: the router may not have been told of it yet
 _ANSWERING = 1.0  # seconds that calls under way have to be answered when the actor fails
+_LEAVING = 0.25  # seconds to wait for the router to let us go
+_LOOKS = 5  # in that time, whether there still is a router
 _KEEP = 60.0  # seconds an answer is kept for an acknowledgement that does not come
 
 
@@ -125,6 +129,8 @@ class Host:
         self._running = 0
         self._welcomed = asyncio.Event()
         self._drained = asyncio.Event()
+        self._left = asyncio.Event()
+        self._handed_back = 0
         self._draining = False
         self._failure: FusionError | None = None
         self._set_up = False
@@ -152,10 +158,24 @@ class Host:
             self._life.say(Ready())
             self.loop.call_later(_KEEP, self._sweep)
             await self._drained.wait()
+            await self._leave()
         await self._actor.teardown()
         self._dealer.close(linger_ms=200)
         if self._failure is not None:
             raise self._failure
+
+    async def _leave(self) -> None:
+        """Returns when the router has taken all that we said and sends us nothing more, or does not answer."""
+        handed_back = -1
+        while handed_back != self._handed_back:
+            handed_back = self._handed_back
+            self._left.clear()
+            self.send(encode(Leave()), b"")
+            for _ in range(_LOOKS):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._left.wait(), _LEAVING / _LOOKS)
+                if self._left.is_set() or not self._dealer.connected:
+                    break
 
     # --- Port --------------------------------------------------------------------------------------------------------
 
@@ -206,6 +226,8 @@ class Host:
             self._forget(header.ids)
         elif isinstance(header, Cancel):
             self._cancel(header.id)
+        elif isinstance(header, Left):
+            self._left.set()
         elif isinstance(header, Welcome):
             self._welcomed.set()
             self._requests.resend()
@@ -226,8 +248,7 @@ class Host:
         if handler is None:
             serving.end(BadRequest(f"{header.service} has no verb {header.verb!r}"))
         elif self._draining:
-            del self._serving[header.id]
-            self.send(encode(HandBack(header.id)), b"")
+            self._hand_back(header.id)
         else:
             token = current_request.set(serving.origin)
             self._handle(serving, handler, header.repeatable)
@@ -264,14 +285,18 @@ class Host:
             and not serving.chunks
             and serving.terminal is None
         ):
-            del self._serving[serving.id]
-            self.send(encode(HandBack(serving.id)), b"")
+            self._hand_back(serving.id)
         elif error:
             serving.end(_translated(error, serving))
         else:
             serving.end(task.result())
         if self._draining and not self._running:
             self._drained.set()
+
+    def _hand_back(self, id: bytes) -> None:
+        del self._serving[id]
+        self._handed_back += 1
+        self.send(encode(HandBack(id)), b"")
 
     def _cancel(self, id: bytes) -> None:
         serving = self._serving.get(id)

@@ -23,6 +23,8 @@ from fusiond.protocol.envelope import (
     Codec,
     Failure,
     HandBack,
+    Leave,
+    Left,
     Refusal,
     Register,
     Reply,
@@ -197,6 +199,9 @@ class Router:
             self._table.request(route, header, body, now)
         elif isinstance(header, Started):
             self._table.started(worker, header.id)
+        elif isinstance(header, Leave):
+            self._table.drain(worker.name, worker.generation)
+            self._actors.send(peer.identity, encode(Left()))
         elif isinstance(header, HandBack):
             self._table.hand_back(worker, header.id)
         elif isinstance(header, Cancel):

@@ -118,6 +118,14 @@ class Welcome(_Header, frozen=True, tag="w"):
     """The router's answer to `Register`: requests may come from now on."""
 
 
+class Leave(_Header, frozen=True, tag="l"):
+    """An actor is about to end. The router answers when it has taken everything that the actor said before."""
+
+
+class Left(_Header, frozen=True, tag="b"):
+    """The router's answer to `Leave`: nothing else comes after this."""
+
+
 class Refusal(_Header, frozen=True, tag="n"):
     """A message that could not be taken, where no request's id is known."""
 
@@ -126,9 +134,9 @@ class Refusal(_Header, frozen=True, tag="n"):
 
 
 FromClient = Request | Cancel | Ack
-FromActor = Register | Request | Cancel | Ack | Started | HandBack | Chunk | Reply | Failure
+FromActor = Register | Request | Cancel | Ack | Started | HandBack | Chunk | Reply | Failure | Leave
 ToClient = Chunk | Reply | Failure | Refusal
-ToActor = Welcome | Request | Cancel | Ack | Chunk | Reply | Failure | Refusal
+ToActor = Welcome | Request | Cancel | Ack | Chunk | Reply | Failure | Left | Refusal
 AnyHeader = FromActor | ToActor
 
 _encoder = msgspec.msgpack.Encoder()

@@ -121,7 +121,7 @@ class _Socket:
     def _post(self, *frames: bytes) -> None:
         """Sends at once, or together with what else is sent in this drain or at this moment."""
         if _turn.running:
-            if _turn.sent:
+            if _turn.sent or self._outbox:  # in order, whatever is put off
                 self._outbox.append(frames)
             else:
                 _turn.sent = True
