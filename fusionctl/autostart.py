@@ -20,7 +20,7 @@ from fusionctl import control, holder, homes
 from fusionctl.holder import Holder
 from fusionctl.service_manager import Unit, unit
 from fusiond.errors import Busy, ConfigError, Denied, FusionError, Unreachable
-from fusiond.paths import Paths, prepare
+from fusiond.paths import GROUP_ADVICE, Paths, prepare
 from fusiond.protocol.control import Health
 
 if TYPE_CHECKING:
@@ -217,9 +217,7 @@ def _healthy(paths: Paths, process: Holder) -> Health | None:
     """What a supervisor says of its tree within the time it has; None if it ended or kept silent."""
     socket = paths.supervisor_socket
     if socket.exists() and not os.access(socket, os.R_OK | os.W_OK):
-        raise Denied(
-            f"{socket} is not open to you", advice="join its group, or use a home of your own: --home DIR"
-        )
+        raise Denied(f"{socket} is not open to you", advice=GROUP_ADVICE)
     return _ask(paths, process, "health", SILENCE)
 
 

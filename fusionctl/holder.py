@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fusiond.errors import Denied
-from fusiond.paths import Paths
+from fusiond.paths import GROUP_ADVICE, Paths
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -136,7 +136,7 @@ def _listener(path: Path) -> Holder | None:
     except PermissionError:
         raise Denied(
             f"{path.parent} is not open to you",
-            advice="join its group (fusion), or use a home of your own: --home DIR",
+            advice=GROUP_ADVICE,
         ) from None
     except OSError:
         return None

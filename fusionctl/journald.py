@@ -5,32 +5,22 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from fusionctl.logbook import Entry, Filter
+from fusionctl.service_manager import Unit
 from fusiond.errors import Denied, FusionError
-from fusiond.paths import JOURNAL_MARKER
 
 _LEVELS = {"7": "DEBUG", "6": "INFO", "5": "INFO", "4": "WARNING"}  # what is more important is an ERROR
 _SUPERVISOR = "supervisor"
 
 
-def match(folder: Path) -> list[str] | None:
-    """The arguments with which journalctl shows the lines of the daemon with these logs, None if they are in files."""
-    try:
-        return (folder / JOURNAL_MARKER).read_text().split()
-    except OSError:
-        return None
-
-
-def entries(match: list[str], actor: str | None, wanted: Filter, follow: bool) -> Iterator[Entry]:
+def entries(unit: Unit, actor: str | None, wanted: Filter, follow: bool) -> Iterator[Entry]:
     """What the filter admits. Raises Denied where the journal is not for this user."""
     command = [
-        "journalctl",
-        *match,
+        *unit.journalctl(),
         "--output=json",
         "--no-pager",
         "--quiet",

@@ -17,6 +17,10 @@ class Unit(NamedTuple):
         """The command line."""
         return ["systemctl", *self.scope, verb, self.name]
 
+    def journalctl(self) -> list[str]:
+        """The command line that shows what it logs."""
+        return ["journalctl", *self.scope, f"--{'user-' if self.scope else ''}unit={self.name}"]
+
     def comes_back(self) -> bool:
         """It runs, or systemd is about to start it again."""
         import subprocess
@@ -31,7 +35,7 @@ class Unit(NamedTuple):
 def unit(paths: Paths) -> Unit | None:
     """The unit that the daemon of this home runs in, or ran in last; None if it was no service."""
     try:
-        words = (paths.logs / JOURNAL_MARKER).read_text().split()
-    except OSError:
+        *scope, name = (paths.logs / JOURNAL_MARKER).read_text().split()
+    except (OSError, ValueError):  # there is none, or nothing in it: the disk was full
         return None
-    return Unit(["--user"] if "--user" in words else [], words[-1].partition("=")[2])
+    return Unit(scope, name)

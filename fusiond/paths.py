@@ -19,8 +19,11 @@ from fusiond.errors import ConfigError, Denied, UsageError
 TREE = "FUSION_TREE"
 """In the environment of what actors start: the folder of the sockets of its daemon."""
 
+GROUP_ADVICE = "join its group (fusion), or use a home of your own: --home DIR"
+"""For whoever is not let in."""
+
 JOURNAL_MARKER = "journal"
-"""In the folder of the logs, where they go to systemd's journal: the arguments with which journalctl finds them."""
+"""In the folder of the logs of a daemon that is a service: the name of its unit, behind `--user` if it is a user's."""
 
 SOCKET_PATH_MAX = 107
 """Bytes that the kernel takes as the path of a Unix socket."""

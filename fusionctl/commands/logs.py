@@ -15,6 +15,7 @@ from fusionctl import homes, journald, logbook, output
 from fusionctl.arguments import ACTOR
 from fusionctl.invocation import Invocation
 from fusionctl.logbook import Entry, Filter, Reader
+from fusionctl.service_manager import unit
 from fusionctl.tail import Tail, older
 from fusiond.errors import FusionError, NotFound
 
@@ -47,7 +48,7 @@ def logs(
 
     What a service of systemd logs is in its journal; it is read from there.
     """
-    folder = homes.recorded(invocation.home).logs
+    paths = homes.recorded(invocation.home)
     wanted = Filter(logbook.since(since, datetime.now(UTC)) if since else "", level or "", request)
 
     def show(entry: Entry, width: int) -> None:
@@ -56,11 +57,11 @@ def logs(
         else:
             click.echo(logbook.line(entry, width))
 
-    if (match := journald.match(folder)) is not None:
-        for entry in journald.entries(match, actor, wanted, follow):
+    if (service := unit(paths)) is not None:
+        for entry in journald.entries(service, actor, wanted, follow):
             show(entry, 0 if actor else _NAME)
         return
-    files = _Files(folder, actor, wanted)
+    files = _Files(paths.logs, actor, wanted)
     for entry in heapq.merge(*files.whole(), key=lambda entry: entry.time):
         show(entry, files.width)
     while follow:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol, TypeVar
 
-import msgspec
-
 from fusiond.errors import BadRequest, FusionError
+from fusiond.protocol.envelope import UNDECODABLE
 
 Ask = TypeVar("Ask")
 
@@ -103,10 +102,6 @@ class Actor:
 
     async def teardown(self) -> None:
         """Lets go of what `setup` took. Called on a graceful end only."""
-
-
-UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises; the second for text that is no UTF-8, the third for nesting without end."""
 
 
 def decoded(decode: Callable[[bytes], Ask], call: Call) -> Ask:

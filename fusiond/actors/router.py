@@ -16,6 +16,7 @@ import msgspec
 
 from fusiond.actors.life import Life
 from fusiond.errors import Denied, ProtocolMismatch
+from fusiond.paths import GROUP_ADVICE
 from fusiond.protocol.envelope import (
     Ack,
     Cancel,
@@ -40,7 +41,7 @@ from fusiond.protocol.envelope import (
 from fusiond.protocol.lifeline import Aftermath, Announce, Assign, Drain, Failed, Gone, Ready, Stuck
 from fusiond.routing.records import Route, Worker, key_of
 from fusiond.routing.table import Table
-from fusiond.transport.access import GROUP_ADVICE, Access, AccessRules, Throttle, user_name
+from fusiond.transport.access import Access, AccessRules, Throttle, user_name
 from fusiond.transport.sockets import Listener, Peer
 
 log = logging.getLogger(__name__)

@@ -142,7 +142,8 @@ class Store(Actor):
         async def answer(call: Call) -> bytes:
             ask = _scoped(decoded(decoder.decode, call), call)
             deleted = await self._commits.write(lambda db: _encode(sessions.delete(db, ask)))
-            self._database.empty_log()
+            with suppress(StorageError):  # it is deleted; the log is emptied the next time
+                self._database.empty_log()
             return deleted
 
         return answer

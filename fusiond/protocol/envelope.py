@@ -20,6 +20,10 @@ MAGIC = b"FU\x01"
 """The first bytes of every header; the last of them is the version of the protocol."""
 
 
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises: for what is nothing of the kind, for text that is no UTF-8, for nesting without end."""
+
+
 class _Header(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pass
 

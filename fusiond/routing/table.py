@@ -451,10 +451,16 @@ class Table:
                 max(1, entry.tries),
                 acks,
                 entry.uid,
-                header.origin or header.id,
+                self._origin(entry, header),
             )
         )
         self._send((True, worker.address), frame, entry.body)
+
+    @staticmethod
+    def _origin(entry: Entry, header: Request) -> bytes:
+        """The client's request from which this one follows. A client's own follows from none, whatever it says."""
+        by_actor = entry.route is not None and entry.route[0]
+        return header.origin if by_actor and header.origin else header.id
 
     def _pull(self, service: str) -> None:
         """Dispatches what waits, as far as there is room."""

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from fusiond.errors import BadRequest, Denied, FusionError, NotFound, NotRunning, ProtocolMismatch, UsageError
+from fusiond.paths import GROUP_ADVICE
 from fusiond.protocol.control import (
     About,
     Event,
@@ -25,6 +26,7 @@ from fusiond.protocol.control import (
     Stopping,
 )
 from fusiond.protocol.envelope import (
+    UNDECODABLE,
     Cancel,
     Chunk,
     Refusal,
@@ -40,7 +42,7 @@ from fusiond.runtime.recovery import Recovery
 from fusiond.runtime.supervisor import Supervisor
 from fusiond.supervision import events
 from fusiond.supervision.state import Child
-from fusiond.transport.access import GROUP_ADVICE, Access, Throttle, user_name
+from fusiond.transport.access import Access, Throttle, user_name
 from fusiond.transport.sockets import Listener, Peer
 
 log = logging.getLogger(__name__)
@@ -129,7 +131,7 @@ class Control:
             )
         except FusionError as error:
             self._listener.send(peer.identity, encode(failure(header.id, error)))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             refused = BadRequest(f"{header.verb}: {error}")
             self._listener.send(peer.identity, encode(failure(header.id, refused)))
         except Exception as error:

@@ -109,15 +109,11 @@ def log_to_journal(actor: str) -> None:
 # --- in the supervisor -----------------------------------------------------------------------------------------------
 
 
-def _match() -> list[str]:
-    """What makes journalctl show our lines: the unit that we are part of, the system's or a user's."""
+def _unit() -> str:
+    """What JOURNAL_MARKER holds: the unit that we are part of, the system's or a user's."""
     groups = Path("/proc/self/cgroup").read_text().strip().split("/")
-    unit = next((part for part in reversed(groups) if part.endswith(".service")), "fusiond.service")
-    return (
-        ["--user", f"--user-unit={unit}"]
-        if any(part.startswith("user@") for part in groups)
-        else [f"--unit={unit}"]
-    )
+    name = next((part for part in reversed(groups) if part.endswith(".service")), "fusiond.service")
+    return f"--user {name}" if any(part.startswith("user@") for part in groups) else name
 
 
 class Logs:
@@ -129,7 +125,7 @@ class Logs:
         marker = folder / JOURNAL_MARKER
         with suppress(OSError):  # a full disk
             if journal:
-                marker.write_text(" ".join(_match()))
+                marker.write_text(_unit())
                 marker.chmod(0o640)
             else:
                 marker.unlink(missing_ok=True)

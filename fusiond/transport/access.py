@@ -18,7 +18,6 @@ import msgspec
 
 Role = Literal["use", "operate"]
 
-GROUP_ADVICE = "join its group (fusion), or use a home of your own: --home DIR"
 _FRESH = 10.0  # seconds for which it is remembered which groups a user is in
 
 

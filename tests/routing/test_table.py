@@ -35,6 +35,23 @@ def test_a_request_goes_to_the_least_loaded_actor() -> None:
     assert [len(actor.running) for actor in world.actors.values()] == [3, 3]
 
 
+@pytest.mark.parametrize(("by_actor", "origin"), [(False, b"its own"), (True, b"what it says")])
+def test_only_an_actor_may_say_what_a_request_follows_from(by_actor: bool, origin: bytes) -> None:
+    world = World(actors=1)
+    seen: list[bytes] = []
+    forward = world.table._send
+
+    def send(route: Route, frame: bytes, body: bytes) -> None:
+        if isinstance(header := to_actor.decode(frame), Request):
+            seen.append(header.origin)
+        forward(route, frame, body)
+
+    world.table._send = send
+    header = Request(b"its own", SERVICE, "complete", origin=b"what it says")
+    world.table.request((by_actor, b"asker"), header, b"", world.now)
+    assert seen == [origin]
+
+
 def test_a_reply_reaches_the_asker_and_is_forgotten_once_acknowledged() -> None:
     world = World(actors=1)
     id = ask(world)
