@@ -99,18 +99,20 @@ async def test_a_run_asked_for_again_is_not_run_again(client: Client, model: Scr
     assert len(model.requests) == asked
 
 
-async def test_a_router_hands_the_task_over_for_good(client: Client, model: ScriptedModel) -> None:
+async def test_a_router_hands_the_task_over_for_good(
+    client: Client, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = "sing of the sea"
-    model.script[task] = [choose("poet")]
+    said = model.script[task] = [choose("poet")]
     requests = len(model.requests)
     events: list[RunEvent] = []
 
-    def answer_as_poet(event: RunEvent) -> None:
-        events.append(event)
-        if event.step and event.step.state == "decided":
-            model.script[task] = [final("O sea!")]
+    def answer_as_poet(body: dict[str, Any], turn: int) -> None:
+        if "You rhyme." in body["messages"][0]["content"]:
+            said[:] = [final("O sea!")]
 
-    reply = await run(client, "router", task, on_event=answer_as_poet)
+    monkeypatch.setattr(model, "before", answer_as_poet)
+    reply = await run(client, "router", task, on_event=events.append)
     assert (reply.answer, reply.answered_by, reply.steps) == ("O sea!", "poet", 1)
     assert sum(task in str(request) for request in model.requests[requests:]) == 2
     assert [event.step.thought for event in events if event.step] == ["it fits", "it fits"]
