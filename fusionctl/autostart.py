@@ -20,7 +20,7 @@ from fusionctl import control, holder, homes
 from fusionctl.holder import Holder
 from fusionctl.service_manager import Unit, unit
 from fusiond.errors import Busy, ConfigError, Denied, FusionError, Unreachable
-from fusiond.paths import GROUP_ADVICE, Paths, prepare
+from fusiond.paths import Paths, prepare
 from fusiond.protocol.control import Health
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def running(paths: Paths, *, replace: bool, notice: Notice) -> Daemon | None:
     silences = 0
     while (process := holder.find(paths)) is not None:
         service = process.service
-        if (health := _healthy(paths, process)) is not None:
+        if (health := _ask(paths, process, "health", SILENCE)) is not None:
             return Daemon(paths, process, health, service)
         silences += 1
         if holder.find(paths) != process or not is_hung(process, silences):
@@ -211,14 +211,6 @@ def _whole(paths: Paths, process: Holder) -> Health | None:
             return answer
         if _ask(paths, process, "health", SILENCE) is None:
             return None
-
-
-def _healthy(paths: Paths, process: Holder) -> Health | None:
-    """What a supervisor says of its tree within the time it has; None if it ended or kept silent."""
-    socket = paths.supervisor_socket
-    if socket.exists() and not os.access(socket, os.R_OK | os.W_OK):
-        raise Denied(f"{socket} is not open to you", advice=GROUP_ADVICE)
-    return _ask(paths, process, "health", SILENCE)
 
 
 def _ask(paths: Paths, process: Holder, verb: str, timeout: float) -> Health | None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from fusiond.errors import ProtocolMismatch
+from fusiond.errors import Denied, ProtocolMismatch
+from fusiond.paths import GROUP_ADVICE
 from fusiond.protocol.envelope import (
     Ack,
     AnyHeader,
@@ -37,8 +38,11 @@ def ask(
 ) -> bytes | None:
     """The reply's body. None if none came within `timeout` seconds, or before `end` (a pidfd) became readable.
 
-    Raises the `FusionError` that the supervisor answers, or `ProtocolMismatch`.
+    Raises the `FusionError` that the supervisor answers, `ProtocolMismatch`, or `Denied` where the socket is not this
+    user's to open (libzmq would try in silence).
     """
+    if os.access(socket, os.F_OK) and not os.access(socket, os.R_OK | os.W_OK):
+        raise Denied(f"{socket} is not open to you", advice=GROUP_ADVICE)
     id = os.urandom(16)
     message = pack(encode(Request(id=id, service="supervisor", verb=verb)), body)
     context = zmq.Context()

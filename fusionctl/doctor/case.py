@@ -15,7 +15,7 @@ from fusionctl.holder import Holder
 from fusiond import config as configuration
 from fusiond.config import Config
 from fusiond.errors import BadRequest, Denied, FusionError
-from fusiond.paths import GROUP_ADVICE, Paths
+from fusiond.paths import Paths
 from fusiond.protocol.control import About, Health
 
 T = TypeVar("T")
@@ -103,14 +103,11 @@ def _ask(case: Case) -> Case:
 
 def _question(case: Case, verb: str, reply: type[T]) -> T:
     assert case.holder is not None
-    socket = case.paths.supervisor_socket
-    if socket.exists() and not os.access(socket, os.R_OK | os.W_OK):
-        raise Denied(f"{socket} is not open to you", advice=GROUP_ADVICE)
     end = case.holder.pidfd()
     if end is None:
         raise FusionError(f"the daemon (pid {case.holder.pid}) has just ended", advice="look again")
     try:
-        answer = control.ask(socket, verb, timeout=autostart.SILENCE, end=end)
+        answer = control.ask(case.paths.supervisor_socket, verb, timeout=autostart.SILENCE, end=end)
     finally:
         os.close(end)
     if answer is None:

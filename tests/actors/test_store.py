@@ -116,6 +116,18 @@ async def test_a_conversation_goes_through_all_verbs(store: Store) -> None:
     assert await listed(store) == []
 
 
+async def test_a_deletion_that_stands_is_no_error_though_the_disk_does_not_let_the_log_be_emptied(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise StorageError("database or disk is full")
+
+    session = (await begin(store, "t1")).session
+    monkeypatch.setattr(store._database, "empty_log", full)
+    assert (await ask(store, "sessions.delete", SessionId(session), SessionSummary)).id == session
+    assert await listed(store) == []
+
+
 async def test_what_it_records_is_there_after_a_restart(store: Store, path: Path) -> None:
     session = (await begin(store, "t1")).session
     await finish(store, "t1", session, "yes")
