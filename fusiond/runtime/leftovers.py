@@ -15,6 +15,7 @@ from pathlib import Path
 from fusiond.paths import TREE
 
 _OURS = b"fusiond: "
+_NAME = b"fusiond"  # in the command line of whoever begins: it has not taken its title yet
 _SUPERVISOR = b"fusiond: supervisor"
 
 
@@ -43,7 +44,7 @@ def _is_left(folder: Path, mark: bytes) -> bool:
         if title.startswith(_SUPERVISOR):
             return False
         parent = Path("/proc", str(_field(status, "PPid:")), "cmdline").read_bytes()
-        return not parent.startswith(_OURS)
+        return _NAME not in parent
     return mark in (folder / "environ").read_bytes().split(b"\0")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fusiond.errors import NotFound
-from tests.tools.toolbox import CONFIG, MODULE, Box, call, calling, opened, titled
+from tests.tools.toolbox import CONFIG, MODULE, Box, call, calling, opened, template_of, titled
 from tests.tree import Tree, eventually, running
 
 
@@ -167,5 +167,5 @@ async def test_a_call_ends_at_its_deadline_if_that_is_before_the_tools_own(tools
 def test_health_lists_the_processes_behind_the_actor(tools: Tree) -> None:
     assert works(tools)
     keepers = {each.pid for each in titled(tools, "fusiond: tools.keeper")}
-    (template,) = titled(tools, "fusiond: tools.template")
+    template = template_of(tools)
     eventually(lambda: keepers | {template.pid} <= set(tools.actor("tools")["children"]))

@@ -47,7 +47,7 @@ def orphan(code: str, **environment: str) -> Iterator[psutil.Process]:
 @pytest.mark.parametrize("name", ["forkserver", "blank", "llm.0"])
 def test_an_actor_without_a_supervisor_is_ended(tmp_path: Path, name: str) -> None:
     with orphan(TITLED.format(title=f"fusiond: {name}")) as process:
-        assert process.pid in sweep(tmp_path)
+        sweep(tmp_path)  # or a daemon that starts beside us did it
         eventually(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
 
 
@@ -68,8 +68,23 @@ def test_a_running_tree_is_left_alone_by_another_homes_start(tree: Tree, tmp_pat
     assert not pids & set(sweep(tmp_path))
 
 
+def test_the_children_of_a_daemon_that_has_no_title_yet_are_left_alone(tmp_path: Path) -> None:
+    blank = TITLED.format(title="fusiond: blank")
+    starter = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {blank!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", starter, "-m", "fusiond"], stdout=subprocess.PIPE, start_new_session=True
+    ) as daemon:
+        assert daemon.stdout is not None
+        daemon.stdout.readline()
+        (child,) = psutil.Process(daemon.pid).children()
+        assert child.cmdline()[0] == "fusiond: blank"
+        assert child.pid not in sweep(tmp_path)
+        os.killpg(daemon.pid, signal.SIGKILL)
+
+
 def test_the_next_daemon_ends_what_is_left_and_says_so(tree: Tree) -> None:
-    with orphan(TITLED.format(title="fusiond: blank")) as process:
+    code = "import time; print(flush=True); time.sleep(60)"
+    with orphan(code, **{TREE: f"{tree.home}/run"}) as process:
         tree.start()
         eventually(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
         assert f"left behind: {process.pid}" in tree.daemon_log()

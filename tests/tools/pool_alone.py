@@ -10,6 +10,7 @@ import json
 import sys
 
 import msgspec
+import setproctitle
 
 from fusiond.config.schema import ToolsSettings
 from fusiond.protocol.tools import ToolOutcome
@@ -20,6 +21,9 @@ from fusiond.tools.wire import Order
 
 async def main() -> None:
     folder, loading_s, modules, *names = sys.argv[1:]
+    setproctitle.setproctitle(
+        "the tools of fusiond, alone"
+    )  # else they are nobody's for a daemon that starts
     config = ToolsConfig(
         settings=ToolsSettings(modules=modules.split(",")),
         folder=folder,

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from fusiond.errors import FusionError, OutcomeUnknown
-from tests.tools.toolbox import Box, call, calling, furnish, opened, titled
+from tests.tools.toolbox import Box, call, calling, furnish, opened, template_of, titled
 from tests.tree import Tree, eventually
 
 _WITHOUT_NAMESPACES = ["unshare", "--user", "--map-current-user", "sh", "-c"]
@@ -59,17 +59,16 @@ def everything(tree: Tree) -> list[psutil.Process]:
 
 
 def test_the_template_is_killed(tools: Tree) -> None:
-    (template,) = titled(tools, "fusiond: tools.template")
+    template = template_of(tools)
     template.kill()
     for _ in range(5):
         assert call(tools, "leave", status=1).kind == "crashed"  # more than there are workers ahead
     assert works(tools)
-    (another,) = titled(tools, "fusiond: tools.template")
-    assert another.pid != template.pid
+    assert template_of(tools).pid != template.pid
 
 
 def test_the_template_is_killed_while_a_tool_works(tools: Tree) -> None:
-    (template,) = titled(tools, "fusiond: tools.template")
+    template = template_of(tools)
 
     async def nap_through(box: Box) -> str:
         napping = asyncio.create_task(box.call("nap", seconds=1.5))
@@ -168,7 +167,7 @@ def test_nothing_runs_before_a_tool_is_needed(tree: Tree) -> None:
 
 
 async def test_a_stopped_template_keeps_nobody_waiting_for_long(tools: Tree) -> None:
-    (template,) = titled(tools, "fusiond: tools.template")
+    template = template_of(tools)
     template.suspend()
     async with opened(tools) as box:
         for _ in range(3):

@@ -12,7 +12,7 @@ import psutil
 
 from fusiond.protocol.tools import CallTool, ToolDetail, ToolInfo, ToolName, ToolOutcome
 from fusiond.transport.requester import Requester
-from tests.tree import Tree
+from tests.tree import Tree, eventually
 
 T = TypeVar("T")
 
@@ -234,3 +234,15 @@ def titled(tree: Tree, title: str) -> list[psutil.Process]:
             if " ".join(process.cmdline()).startswith(title):
                 found.append(process)
     return found
+
+
+def template_of(tree: Tree) -> psutil.Process:
+    """The process that makes workers; one that it has just made has its title until it takes its own."""
+    found: list[psutil.Process] = []
+
+    def alone() -> bool:
+        found[:] = titled(tree, "fusiond: tools.template")
+        return len(found) == 1
+
+    eventually(alone)
+    return found[0]
