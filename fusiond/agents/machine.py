@@ -18,10 +18,9 @@ place: with the action that had not begun, or, for one that had, with whatever t
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -255,9 +254,8 @@ class Machine:
         """A name that is nearly right is; any other is not."""
         if decision.target in self._team:
             return decision
-        near = difflib.get_close_matches(decision.target.lower(), self._team, 1, 0.8)
-        if near:
-            return Decided(decision.thought, near[0], decision.input)
+        if near := _nearest(decision.target.lower(), self._team, 0.8):
+            return Decided(decision.thought, near, decision.input)
         return Malformed(_unknown("agent", decision.target, list(self._team)))
 
     def _fallback(self) -> str:
@@ -318,6 +316,12 @@ def _form(agent: Agent, thought: str, target: str, given: object) -> str:
 
 
 def _unknown(what: str, name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    meant = f", did you mean {near[0]}?" if near else ""
+    near = _nearest(name, known, 0.6)
+    meant = f", did you mean {near}?" if near else ""
     return f"there is no {what} {name!r}{meant or ';'} there are: {', '.join(known) or 'none'}"
+
+
+def _nearest(name: str, known: Iterable[str], cutoff: float) -> str | None:
+    from difflib import get_close_matches  # 200 kB, for a name that is wrong
+
+    return next(iter(get_close_matches(name, list(known), 1, cutoff)), None)

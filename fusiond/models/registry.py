@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -192,11 +191,10 @@ def _record(models_dir: Path, name: str, path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         names = {**_added(models_dir), name: path}
         text = to_toml({"models": {one: str(file) for one, file in names.items()}})
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=models_dir, prefix=".models-", delete=False
-        ) as new:
-            new.write(f"# Files that `fusionctl models add` recorded.\n{text}")
-            new.flush()
-            os.fsync(new.fileno())
-        Path(new.name).chmod(0o644)
-        Path(new.name).replace(models_dir / RECORD)
+        new = models_dir / ".models.new"
+        with new.open("w", encoding="utf-8") as file:
+            file.write(f"# Files that `fusionctl models add` recorded.\n{text}")
+            file.flush()
+            os.fsync(file.fileno())
+        new.chmod(0o644)
+        new.replace(models_dir / RECORD)

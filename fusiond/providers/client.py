@@ -14,10 +14,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from fusiond import __version__
 from fusiond.errors import ConfigError
+from fusiond.providers.stack import AiohttpTransport
 
 MOST_CONNECTIONS = 1024
 KEEP_IDLE_S = 30.0

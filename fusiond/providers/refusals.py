@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import aiohttp
 import httpx
 import msgspec
 
@@ -26,6 +25,7 @@ from fusiond.errors import (
     UnknownModel,
 )
 from fusiond.providers.retrying import retry_after
+from fusiond.providers.stack import aiohttp
 
 FOREIGN = (
     httpx.HTTPError,

@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import NoReturn
 
 import setproctitle
@@ -36,8 +36,6 @@ def live(lifeline: socket.socket, supervisor: int, endpoint: str) -> NoReturn:
     linux.die_with(supervisor)
     if os.getsid(0) != os.getpid():
         os.setsid()  # Ctrl-C at the daemon's terminal is for the supervisor alone; and our group can be killed as one
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
     title("blank")
     loop, dealer = warm_up(endpoint)
     word, fds, _, _ = socket.recv_fds(lifeline, MAX_DATAGRAM, 8)
@@ -50,14 +48,22 @@ def live(lifeline: socket.socket, supervisor: int, endpoint: str) -> NoReturn:
     become(assign, lifeline, fds, loop, dealer)
 
 
-def warm_up(endpoint: str) -> tuple[asyncio.AbstractEventLoop, Dealer]:
-    """Does ahead what every actor needs and what takes milliseconds: logging, the event loop, a connection to the
-    router, on which nothing is said before there is an actor to say it."""
+def prepare() -> None:
+    """Does what a child inherits from the fork server, so that it is done once, and in memory that all share: what a
+    loop's first turn writes to, too."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
     faulthandler.enable()
     faulthandler.register(linux.DUMP_SIGNAL, all_threads=True)
     start_logging("INFO")
+    with closing(DirectLoop()) as loop:
+        loop.run_until_complete(asyncio.sleep(0.001))
+
+
+def warm_up(endpoint: str) -> tuple[asyncio.AbstractEventLoop, Dealer]:
+    """Does ahead what every actor needs and what takes milliseconds: the event loop, and a connection to the router, on
+    which nothing is said before there is an actor to say it."""
     loop = DirectLoop()
-    asyncio.set_event_loop(loop)
     return loop, loop.run_until_complete(_connection(endpoint))
 
 
@@ -118,4 +124,5 @@ def _failed(lifeline: socket.socket, message: str) -> None:
 
 if __name__ == "__main__":
     linux.keep_secrets()
+    prepare()
     live(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 import os
 import signal
@@ -14,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from fusiond.config.naming import nearest
 from fusiond.errors import BadRequest, Denied, FusionError, NotFound, NotRunning, ProtocolMismatch, UsageError
 from fusiond.paths import GROUP_ADVICE
 from fusiond.protocol.control import (
@@ -258,8 +258,8 @@ class Control:
         child = self._supervisor.child(name)
         if child is None:
             names = list(self._supervisor.state.children)
-            near = difflib.get_close_matches(name, names, 1)
-            advice = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
+            near = nearest(name, names)
+            advice = f"did you mean {near}?" if near else f"there are: {', '.join(names)}"
             raise NotFound(f"there is no actor {name!r}", advice=advice)
         return child
 

@@ -11,12 +11,10 @@ says what to preload when there is nothing else to do.
 
 from __future__ import annotations
 
-import faulthandler
 import gc
 import importlib
 import os
 import select
-import signal
 import socket
 import sys
 import time
@@ -29,8 +27,10 @@ import fusiond.actors.agent
 import fusiond.actors.batch
 import fusiond.actors.host
 import fusiond.actors.life
+import fusiond.actors.mcp
 import fusiond.actors.router
-import fusiond.actors.store  # noqa: F401 — preloaded: what every tree runs
+import fusiond.actors.store
+import fusiond.actors.tools  # noqa: F401 — preloaded: what every tree runs
 from fusiond.actors.life import MAX_DATAGRAM, commit, next_beat, write_to
 from fusiond.protocol.lifeline import (
     Assign,
@@ -45,7 +45,7 @@ from fusiond.protocol.lifeline import (
     encode,
 )
 from fusiond.runtime import linux
-from fusiond.runtime.child import live, title
+from fusiond.runtime.child import live, prepare, title
 
 
 class _Pulse:
@@ -175,10 +175,7 @@ def main(fd: str, supervisor: str, endpoint: str) -> None:
     linux.keep_secrets()
     linux.share_heap()
     title("forkserver")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    faulthandler.enable()
-    faulthandler.register(linux.DUMP_SIGNAL, all_threads=True)
+    prepare()
     ForkServer(socket.socket(fileno=int(fd)), int(supervisor), endpoint).run()
 
 

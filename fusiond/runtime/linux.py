@@ -6,7 +6,9 @@ import ctypes
 import os
 import resource
 import signal
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -18,6 +20,7 @@ _PF_EXITING = (
 )
 
 _PAGE = os.sysconf("SC_PAGESIZE")
+_TICK = os.sysconf("SC_CLK_TCK")
 
 DUMP_SIGNAL = signal.SIGUSR2
 """Makes an actor write the stacks of its threads to its log."""
@@ -75,10 +78,9 @@ def is_fit(pid: int) -> bool:
     Where /proc hides what may not be traced (its option hidepid), only whether it is there.
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        fields = _stat(pid)
     except OSError:
         return is_there(pid)
-    fields = stat[stat.rindex(b")") + 2 :].split(maxsplit=29)  # from `state`, the third of proc(5)
     state, flags, pending = fields[0], int(fields[6]), int(fields[28])
     killed = flags & _PF_EXITING or pending & 1 << (signal.SIGKILL - 1)
     return state not in (b"T", b"t", b"Z", b"X") and not killed
@@ -101,6 +103,29 @@ def rss(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE
     except OSError:
         return 0
+
+
+class Usage(NamedTuple):
+    """What a process has used of the processor, and how long it is there, in seconds."""
+
+    cpu_s: float
+    age_s: float
+
+
+def usage(pid: int) -> Usage | None:
+    """None if it is gone, or not to be seen."""
+    try:
+        fields = _stat(pid)
+    except OSError:
+        return None
+    user, system, started = (int(fields[at]) / _TICK for at in (11, 12, 19))
+    return Usage(user + system, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of proc(5)'s `stat` from `state`, the third, on."""
+    stat = Path(f"/proc/{pid}/stat").read_bytes()
+    return stat[stat.rindex(b")") + 2 :].split(maxsplit=29)
 
 
 def raise_open_files() -> None:

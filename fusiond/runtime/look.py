@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import time
 
-import psutil
-
 from fusiond import __version__
 from fusiond.protocol.control import ActorHealth, Health, LastExit, SupervisorHealth
 from fusiond.protocol.lifeline import Beat
+from fusiond.runtime import linux
 from fusiond.runtime.journal import stamp
 from fusiond.runtime.supervisor import Supervisor, wall_clock
 from fusiond.supervision.state import Child
@@ -66,20 +65,14 @@ class Look:
 
     def _usage(self, pid: int) -> tuple[int | None, float | None]:
         """Resident bytes, and processor time since the last look (at first: since its start) in percent of a core."""
-        try:
-            process = psutil.Process(pid)
-            with process.oneshot():
-                times, rss = process.cpu_times(), process.memory_info().rss
-                used = times.user + times.system
-                then, before = self._cpu.get(
-                    pid, (time.monotonic() - time.time() + process.create_time(), 0.0)
-                )
-        except psutil.Error:
+        if (used := linux.usage(pid)) is None:
             return None, None
         now = time.monotonic()
+        then, before = self._cpu.get(pid, (now - used.age_s, 0.0))
         if now - then > 0.5 or pid not in self._cpu:
-            self._cpu[pid] = (now, used)
-        return rss, round(100 * max(0.0, used - before) / max(now - then, 0.01), 2)
+            self._cpu[pid] = (now, used.cpu_s)
+        percent = 100 * max(0.0, used.cpu_s - before) / max(now - then, 0.01)
+        return linux.rss(pid), round(percent, 2)
 
 
 def _last_exit(child: Child) -> LastExit | None:

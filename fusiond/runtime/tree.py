@@ -157,7 +157,6 @@ def _preload(config: Config) -> list[str]:
     """What the fork server imports when it has nothing else to do."""
     return [
         "fusiond.actors.llm",
-        "fusiond.actors.tools",
         *(["fusiond.providers.local"] if _is_local(config) else []),
     ]
 

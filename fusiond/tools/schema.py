@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 import typing
@@ -10,6 +9,8 @@ from collections.abc import Callable
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
+
+from fusiond.config.naming import nearest
 
 _PLACEHOLDERS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _MOST_PROBLEMS = 5
@@ -95,8 +96,8 @@ class Signature:
         wrong = []
         for name in given:
             if name not in known:
-                near = difflib.get_close_matches(str(name), known, 1)
-                meant = f", did you mean {near[0]}?" if near else ""
+                near = nearest(str(name), known)
+                meant = f", did you mean {near}?" if near else ""
                 wrong.append(
                     f"there is no {what} {name!r}{meant or ';'} there are: {', '.join(known) or 'none'}"
                 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
+
+from fusiond.config.naming import nearest
 
 _MOST = 5
 _SHOWN = 60  # characters of a value
@@ -66,8 +67,8 @@ def _told(error: Any) -> Iterator[str]:
         known = list(error.schema.get("properties", {}))
         for name in error.instance:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                meant = f", did you mean {near[0]}?" if near else f"; there are: {', '.join(known) or 'none'}"
+                near = nearest(name, known)
+                meant = f", did you mean {near}?" if near else f"; there are: {', '.join(known) or 'none'}"
                 yield f"there is no argument {_join(where, name)!r}{meant}"
     elif error.validator == "type":
         wanted = error.validator_value
