@@ -26,6 +26,8 @@ class Look:
         """The state of the tree, now."""
         children = self._supervisor.state.children
         actors = [self._actor(name, child) for name, child in children.items()]
+        alive = {actor.pid for actor in actors}
+        self._cpu = {pid: used for pid, used in self._cpu.items() if pid in alive}
         degraded = any(child.degraded for child in children.values())
         uptime = time.monotonic() - self._started
         return Health(
